@@ -1,0 +1,1 @@
+"""Headrace: events from Kafka start workflows."""

@@ -1,0 +1,57 @@
+"""The part of a trigger that joins and submitters need; it travels inside frames and firings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headrace.model.errors import RecordError
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One generation of a trigger, with every default resolved."""
+
+    trigger: str
+    """namespace/name"""
+    creation: str
+    generation: int
+    signature: str
+    """While it stays the same, pending events are kept across generations."""
+    window_ms: int
+    lateness_ms: int
+    match: str
+    """`latest` or `each`."""
+    dependencies: tuple[str, ...]
+    """Names of the dependencies, in the order in which they are listed."""
+    mappings: tuple[dict[str, str] | None, ...]
+    """For each dependency: workflow parameter <- payload field, or None for the default mapping."""
+    run_kind: str
+    """`workflowTemplate`, `clusterWorkflowTemplate` or `flow`."""
+    run_target: str
+    """The template's name, or the flow file's path."""
+    constants: dict[str, Any]
+    """Parameters that the trigger sets itself."""
+    max_age_ms: int | None = None
+
+    @property
+    def horizon_ms(self) -> int:
+        """How far behind join time an event may lie and still count."""
+        return self.window_ms + self.lateness_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that frames and firings carry."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Definition:
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecordError: a field is missing or unknown.
+        """
+        try:
+            fields = {**value, "dependencies": tuple(value["dependencies"]), "mappings": tuple(value["mappings"])}
+            return cls(**fields)
+        except (TypeError, KeyError) as error:
+            raise RecordError(f"a trigger definition inside a record cannot be read: {error}") from None

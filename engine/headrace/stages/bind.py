@@ -1,0 +1,159 @@
+"""Bind: a firing and what its target declares become the run's parameters, or a reason why it cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from headrace.model.dead_letter import Reason
+from headrace.model.errors import TriggerError
+from headrace.model.event import Event
+from headrace.model.firing import Firing
+from headrace.model.json_text import dumps_exact, loads_exact
+from headrace.stages.expression import Expression, Failed, variables
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a template or flow declares."""
+
+    parameters: frozenset[str]
+    """Names of its parameters."""
+    metaflow: bool
+    """Whether Metaflow made it: Metaflow's templates parse every value as JSON."""
+    local: bool = False
+    """Whether it runs as a local process: no template is evaluated there, and values are command-line texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a firing can never become a run as things are. It becomes a dead letter."""
+
+    reason: Reason
+    message: str
+
+
+class _Missing:
+    """Marks a field that the payload does not have; None would be its null."""
+
+
+_MISSING = _Missing()
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(reason, message)
+
+
+def bind(firing: Firing, target: Target) -> dict[str, str] | Refusal:
+    """Return the run's parameters by name, or why there can be none.
+
+    Constants give way to explicit mappings and stand above fields that are passed by name alone: a publisher changes
+    what the trigger fixes only where the trigger says so.
+    """
+    try:
+        values: dict[str, Any] = {}
+        _by_name(firing, target, values)
+        values.update(firing.definition.constants)
+        for event, mapping in zip(firing.events, firing.definition.mappings, strict=True):
+            for parameter, source in (mapping or {}).items():
+                value = _field(event, source)
+                if value is not _MISSING:
+                    values[parameter] = _FromPayload(value)
+        return {name: text for name, value in values.items() if (text := _text(name, value, target)) is not None}
+    except _Refused as refused:
+        return refused.refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _FromPayload:
+    """A value that a publisher wrote, which must never become a template."""
+
+    value: Any
+
+
+def _by_name(firing: Firing, target: Target, values: dict[str, Any]) -> None:
+    mappings = firing.definition.mappings
+    if (target.metaflow or target.local) and (len(mappings) > 1 or mappings[0] is not None):
+        # Metaflow's own rule: by name only where there is one event, and it has no mapping.
+        return
+    for event, mapping in zip(firing.events, mappings, strict=True):
+        if mapping is not None:
+            continue
+        for name, value in _payload(event).items():
+            if name in target.parameters and name not in values:
+                values[name] = _FromPayload(value)
+
+
+def _payload(event: Event) -> dict[str, Any]:
+    try:
+        payload = loads_exact(event.payload)
+    except (ValueError, RecursionError) as error:
+        raise _Refused(Reason.BAD_MAPPING, f"the payload of {event.id} cannot be read: {error}") from None
+    assert isinstance(payload, dict)
+    return payload
+
+
+def _field(event: Event, source: str) -> Any:
+    if source.startswith("="):
+        return _computed(event, source[1:])
+    payload = _payload(event)
+    if source in payload:
+        return payload[source]
+    value: Any = payload
+    for part in source.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return _MISSING
+    return value
+
+
+@lru_cache(maxsize=10_000)
+def _expression(text: str) -> Expression:
+    return Expression(text)
+
+
+def _computed(event: Event, text: str) -> Any:
+    try:
+        value = _expression(text).evaluate(variables(event, orjson.loads(event.payload), event.headers or {}))
+    except TriggerError as error:
+        raise _Refused(Reason.BAD_MAPPING, str(error)) from None
+    if isinstance(value, Failed):
+        if value.missing:
+            return _MISSING
+        raise _Refused(Reason.BAD_MAPPING, f"the mapping {text!r} fails for event {event.id}: {value.message}")
+    try:
+        return loads_exact(orjson.dumps(value))
+    except TypeError as error:
+        raise _Refused(Reason.BAD_MAPPING, f"the mapping {text!r} gives no JSON value: {error}") from None
+
+
+def _text(name: str, value: Any, target: Target) -> str | None:
+    from_payload = isinstance(value, _FromPayload)
+    plain = value.value if isinstance(value, _FromPayload) else value
+    if target.local:
+        return None if plain is None else plain if isinstance(plain, str) else dumps_exact(plain)
+    if isinstance(plain, str) and not target.metaflow:
+        if from_payload and "{{" in plain:
+            raise _Refused(
+                Reason.TEMPLATE_TEXT,
+                f"the value for parameter {name} holds '{{{{', which Argo would evaluate as a template",
+            )
+        return plain
+    text = dumps_exact(plain)
+    # Inside a JSON string the escape reads back as the same text, and Argo's template engine does not see it.
+    return text.replace("{{", "\\u007b\\u007b") if from_payload else text
+
+
+def exact_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return constants with numbers as `dumps_exact` writes them."""
+    return {name: Decimal(str(value)) if isinstance(value, float) else value for name, value in constants.items()}

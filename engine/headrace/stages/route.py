@@ -1,0 +1,209 @@
+"""Route: one event becomes matches (for the join) and firings (of triggers that wait for nothing else)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.model import bounds
+from headrace.model.dead_letter import Reason
+from headrace.model.definition import Definition
+from headrace.model.event import Event, ReadEvent
+from headrace.model.firing import Firing, firing_of
+from headrace.model.frame import Match
+from headrace.model.json_text import canonical
+from headrace.model.times import duration_ms
+from headrace.model.trigger import TriggerRecord
+from headrace.stages.expression import Expression, Failed, variables
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An event that one trigger cannot use, though its filter let it pass."""
+
+    trigger: str | None
+    """None where the event as a whole is concerned."""
+    reason: Reason
+    message: str
+
+
+@dataclass(slots=True)
+class Routed:
+    """What one event led to."""
+
+    matches: list[Match] = field(default_factory=list)
+    firings: list[Firing] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    """`filtered` and `filter_failed`, for the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dependency:
+    index: int
+    filter: Expression | None
+    key: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTrigger:
+    """A trigger ready to route."""
+
+    definition: Definition
+    starts: dict[str, dict[int, int]]
+    by_event: dict[str, tuple[_Dependency, ...]]
+    reads_headers: bool
+
+    @property
+    def joins(self) -> bool:
+        """Whether it waits for more than one event."""
+        return len(self.definition.dependencies) > 1
+
+
+def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: int) -> CompiledTrigger:
+    """Resolve a trigger's defaults and compile its expressions.
+
+    Raises:
+        TriggerError: an expression is not CEL.
+    """
+    spec = record.spec
+    window_ms = duration_ms(spec.window) if spec.window is not None else default_window_ms
+    by_event: dict[str, list[_Dependency]] = {}
+    for index, dependency in enumerate(spec.events):
+        by_event.setdefault(dependency.name, []).append(
+            _Dependency(
+                index,
+                Expression(dependency.filter) if dependency.filter is not None else None,
+                Expression(dependency.key) if dependency.key is not None else None,
+            )
+        )
+        for source in (dependency.parameters or {}).values():
+            if source.startswith("="):
+                Expression(source[1:])
+    definition = Definition(
+        trigger=record.name,
+        creation=record.creation,
+        generation=record.generation,
+        signature=spec.signature(window_ms),
+        window_ms=window_ms,
+        lateness_ms=lateness_ms,
+        match=spec.match,
+        dependencies=tuple(spec.dependency_names()),
+        mappings=tuple(dependency.parameters for dependency in spec.events),
+        run_kind=spec.run.kind,
+        run_target=spec.run.target,
+        constants=dict(spec.run.parameters),
+        max_age_ms=duration_ms(spec.max_age) if spec.max_age is not None else None,
+    )
+    return CompiledTrigger(
+        definition,
+        {topic: {int(p): offset for p, offset in starts.items()} for topic, starts in record.starts.items()},
+        {name: tuple(dependencies) for name, dependencies in by_event.items()},
+        any(
+            source.startswith("=") and "headers" in source
+            for dependency in spec.events
+            for source in (dependency.parameters or {}).values()
+        ),
+    )
+
+
+class Routes:
+    """Which triggers wait for which event. A value: a changed set of triggers makes a new one."""
+
+    def __init__(self, triggers: Iterable[CompiledTrigger] = ()) -> None:
+        self._triggers = {trigger.definition.trigger: trigger for trigger in triggers}
+        by_event: dict[str, list[CompiledTrigger]] = {}
+        for trigger in self._triggers.values():
+            for name in trigger.by_event:
+                by_event.setdefault(name, []).append(trigger)
+        self._by_event = {name: tuple(triggers) for name, triggers in by_event.items()}
+
+    @property
+    def events(self) -> set[str]:
+        """Every event that some trigger waits for."""
+        return set(self._by_event)
+
+    @property
+    def triggers(self) -> dict[str, CompiledTrigger]:
+        """The triggers by their names, `namespace/name`."""
+        return dict(self._triggers)
+
+    def changed(self, name: str, trigger: CompiledTrigger | None) -> Routes:
+        """Return routes in which the trigger `name` is `trigger`, or is gone."""
+        triggers = dict(self._triggers)
+        triggers.pop(name, None)
+        if trigger is not None:
+            triggers[name] = trigger
+        return Routes(triggers.values())
+
+    def start_of(self, topic: str, partition: int) -> int:
+        """Return the first offset of a partition that any trigger wants."""
+        return min((t.starts.get(topic, {}).get(partition, 0) for t in self._by_event.get(topic, ())), default=0)
+
+    def route(self, read: ReadEvent) -> Routed:
+        """Find what `read` leads to. Triggers whose start lies behind the event do not see it."""
+        routed = Routed()
+        event = read.event
+        triggers = self._by_event.get(event.name, ())
+        if len(triggers) > bounds.MATCHES_PER_EVENT_MAX:
+            message = f"{len(triggers)} triggers wait for {event.name}; {bounds.MATCHES_PER_EVENT_MAX} is the most"
+            routed.rejected.append(Rejected(None, Reason.TOO_MANY_MATCHES, message))
+            return routed
+        seen: dict[str, Any] | None = None
+        with_headers: Event | None = None
+        for trigger in triggers:
+            if event.offset < trigger.starts.get(event.name, {}).get(event.partition, 0):
+                continue
+            if seen is None:
+                seen = variables(event, read.fields, read.headers)
+            carried = event
+            if trigger.reads_headers:
+                with_headers = carried = with_headers or _with_headers(read)
+            _match(trigger, carried, seen, routed)
+        return routed
+
+
+def _with_headers(read: ReadEvent) -> Event:
+    event = read.event
+    return Event(event.id, event.name, event.time_ms, event.partition, event.offset, event.payload, read.headers)
+
+
+def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed: Routed) -> None:
+    by_key: dict[str, list[int]] = {}
+    for dependency in trigger.by_event[event.name]:
+        if dependency.filter is not None:
+            passed = dependency.filter.evaluate(seen)
+            if passed is not True:
+                routed.counts["filter_failed" if isinstance(passed, Failed) else "filtered"] += 1
+                continue
+        if not trigger.joins:
+            routed.firings.append(firing_of(trigger.definition, "", (event,)))
+            return
+        key = _key(dependency, seen)
+        if isinstance(key, Failed):
+            routed.rejected.append(Rejected(trigger.definition.trigger, Reason.BAD_KEY, key.message))
+            continue
+        by_key.setdefault(key, []).append(dependency.index)
+    for key, indexes in by_key.items():
+        routed.matches.append(Match(trigger.definition, event, tuple(indexes), key))
+
+
+def _key(dependency: _Dependency, seen: dict[str, Any]) -> str | Failed:
+    if dependency.key is None:
+        return ""
+    value = dependency.key.evaluate(seen)
+    if isinstance(value, Failed):
+        return Failed(f"the key {dependency.key.text!r} cannot be evaluated: {value.message}")
+    if value is None:
+        return Failed(f"the key {dependency.key.text!r} is null")
+    try:
+        text = canonical(value)
+    except TypeError as error:
+        return Failed(f"the key {dependency.key.text!r} is no JSON value: {error}")
+    if len(text.encode()) > bounds.KEY_BYTES_MAX:
+        return Failed(
+            f"the key {dependency.key.text!r} has {len(text.encode())} bytes; {bounds.KEY_BYTES_MAX} is the most"
+        )
+    return text
