@@ -43,7 +43,6 @@ class Reason(StrEnum):
     NO_TARGET = "no-target"
     NAMESPACE_NOT_ALLOWED = "namespace-not-allowed"
     TOO_OLD = "too-old"
-    QUEUE_FULL = "queue-full"
 
 
 class DeadLetter(BaseModel):

@@ -96,6 +96,12 @@ class JoinState:
         return joined
 
     @property
+    def next_offset(self) -> int | None:
+        """The record that this state wants next; None where it knows of none, since nothing was ever applied."""
+        offset = self.offset if self._restore is None else self._restore.offset
+        return None if offset < 0 else offset + 1
+
+    @property
     def pending_count(self) -> int:
         """Events that wait for others."""
         return sum(head.pending_count for head in self.heads.values())

@@ -1,0 +1,38 @@
+"""Commands that run Headrace: up, run, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up")(up)
+    app.command("run")(run)
+
+
+def up(
+    state: Annotated[Path | None, typer.Option(help="State directory; default ./.headrace.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the embedded Kafka; default 9092.")] = None,
+) -> None:
+    """Run everything in this terminal: an embedded Kafka (unless one is configured) and all roles."""
+    from headrace.cli.supervisor import supervise
+
+    raise typer.Exit(supervise(state, port))
+
+
+def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join or submit")]) -> None:
+    """Run one role until it is told to stop."""
+    from headrace.cli.options import connected
+    from headrace.model.errors import SettingsError
+    from headrace.roles.start import LATER_ROLES, ROLES, configure_logging, start_role
+
+    if role not in ROLES and role not in LATER_ROLES:
+        raise typer.BadParameter(f"there is no role {role}; there are {', '.join(ROLES)}", param_hint="ROLE")
+    if role in LATER_ROLES:
+        raise SettingsError(f"this version of Headrace has no role {role}; it has {', '.join(ROLES)}")
+    configure_logging(role)
+    start_role(role, connected())

@@ -1,0 +1,193 @@
+"""Commands for triggers: deploy, triggers, delete, resume, publish."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from headrace.cli.options import Json, connected
+from headrace.cli.output import console, print_json, print_table
+from headrace.edges.namespace import default_namespace
+from headrace.edges.trigger_file import LoadedTrigger, load_triggers
+from headrace.model.errors import HeadraceError, TriggerError
+from headrace.model.names import check_event_name, trigger_name
+from headrace.model.times import duration_text
+from headrace.model.trigger import TriggerRecord
+from headrace.settings import Settings
+
+DELIVERY_TIMEOUT_S = 35.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("deploy")(deploy)
+    app.command("triggers")(list_triggers)
+    app.command("delete")(delete)
+    app.command("resume")(resume)
+    app.command("publish")(publish)
+
+
+def deploy(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Trigger files (YAML), or - for standard input.")],
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the routers.", min=0)] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Deploy triggers and wait until the routers listen."""
+    from headrace.operations import deploy as operation
+
+    loaded = [trigger for file in files for trigger in _load(file)]
+    settings = connected()
+    records = operation.deploy(settings, loaded, default_namespace(), timeout)
+    for record in records:
+        if as_json:
+            print_json(orjson.Fragment(record.encode()))
+        else:
+            console.print(f"[bold]{record.name}[/bold] deployed (generation {record.generation})")
+    if not as_json:
+        console.print("What will trigger execution:")
+        for record in records:
+            console.print(f"    {_sentence(record, settings)}", markup=False, soft_wrap=True)
+
+
+def _load(file: str) -> list[LoadedTrigger]:
+    if file == "-":
+        return load_triggers(sys.stdin.read(), "standard input", Path.cwd())
+    path = Path(file)
+    if path.suffix == ".py":
+        raise TriggerError(f"{file}: this version deploys trigger files (YAML), not flows; name the flow in `run.flow`")
+    try:
+        return load_triggers(path.read_text(), file, path.resolve().parent)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TriggerError(f"{file} cannot be read: {error}") from None
+
+
+def _sentence(record: TriggerRecord, settings: Settings) -> str:
+    spec = record.spec
+    names = [dependency.name for dependency in spec.events]
+    events = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    held = " (paused: its runs are held)" if spec.paused else ""
+    target = f"{spec.run.kind} {spec.run.target}"
+    if len(names) == 1:
+        return f"{record.name} starts {target} when the event {events} is published{held}."
+    keys = [dependency.key for dependency in spec.events if dependency.key is not None]
+    same = f" with the same {' = '.join(dict.fromkeys(keys))}" if keys else ""
+    window = spec.window or duration_text(settings.window_ms)
+    return f"{record.name} starts {target} when {events} are published within {window} of each other{same}{held}."
+
+
+def list_triggers(as_json: Json = False) -> None:
+    """List the deployed triggers."""
+    from headrace.edges.trigger_feed import read_triggers
+
+    settings = connected()
+    records = [record for _, record in sorted(read_triggers(settings).items())]
+    if as_json:
+        for record in records:
+            print_json(orjson.Fragment(record.encode()))
+        return
+    print_table(
+        ["TRIGGER", "EVENTS", "WINDOW", "MATCH", "RUNS", "GENERATION", "STATE"],
+        [
+            (
+                record.name,
+                " + ".join(dependency.name for dependency in record.spec.events),
+                "-" if len(record.spec.events) == 1 else record.spec.window or duration_text(settings.window_ms),
+                "-" if len(record.spec.events) == 1 else record.spec.match,
+                f"{record.spec.run.kind}:{record.spec.run.target}",
+                record.generation,
+                "paused" if record.spec.paused else "active",
+            )
+            for record in records
+        ],
+        "no trigger is deployed: `headrace deploy FILE` deploys one",
+    )
+
+
+def delete(name: Annotated[str, typer.Argument(metavar="NAME", help="[namespace/]name")]) -> None:
+    """Delete a trigger."""
+    from headrace.operations import deploy as operation
+
+    full = trigger_name(name, default_namespace())
+    operation.delete(connected(), full)
+    console.print(f"[bold]{full}[/bold] deleted; what it has fired already still runs")
+
+
+def resume(event: Annotated[str, typer.Argument(metavar="EVENT")]) -> None:
+    """Let an event topic that stopped, since its offsets were lost, go on with what is there."""
+    from headrace.operations import deploy as operation
+
+    operation.resume(connected(), event, console.print)
+
+
+def publish(
+    event: Annotated[str, typer.Argument(metavar="EVENT")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A field; JSON if it parses.")
+    ] = None,
+    payload: Annotated[str | None, typer.Option(help="The payload: JSON, @FILE, or - for standard input.")] = None,
+    key: Annotated[str | None, typer.Option(help="The Kafka record's key.")] = None,
+    event_id: Annotated[str | None, typer.Option("--id", help="The event's id; default a new UUID.")] = None,
+    time: Annotated[str | None, typer.Option(help="The event's time, RFC 3339; default now.")] = None,
+) -> None:
+    """Publish one event and wait until Kafka has it; prints its id."""
+    from headrace_publisher import Delivery, Publisher
+    from headrace_publisher.errors import HeadracePublisherError
+
+    check_event_name(event)
+    fields = _payload(payload)
+    for text in parameter or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="-p")
+        fields[name] = _json_or_text(value)
+    settings = connected()
+    try:
+        with Publisher(settings.bootstrap_servers) as publisher:
+            failures: list[Delivery] = []
+            published = publisher.publish(
+                event,
+                fields,
+                key=key,
+                id=event_id,
+                time=time,
+                on_delivery=lambda delivery: failures.append(delivery) if delivery.error is not None else None,
+            )
+            left = publisher.flush(DELIVERY_TIMEOUT_S)
+    except HeadracePublisherError as error:
+        raise HeadraceError(str(error)) from None
+    if failures or left:
+        # The publisher has said why on stderr.
+        raise HeadraceError(f"the event {published} was not delivered")
+    print(published)
+
+
+def _payload(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    source = "--payload"
+    if text == "-":
+        text, source = sys.stdin.read(), "standard input"
+    elif text.startswith("@"):
+        source = text[1:]
+        try:
+            text = Path(source).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HeadraceError(f"{source} cannot be read: {error}") from None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise HeadraceError(f"{source} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise HeadraceError(f"{source} is no JSON object: an event's payload is one")
+    return value
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

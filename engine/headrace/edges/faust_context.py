@@ -1,0 +1,67 @@
+"""What the parts of the join's Faust application share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.types import TP
+from mode.services import ServiceT
+
+from headrace.edges.faust_timing import Timing
+from headrace.edges.fence import Fence
+from headrace.edges.fenced_producer import Fail, FencedProducer
+from headrace.edges.join_progress import ProgressMeter
+from headrace.edges.state_table import StateTable
+
+
+def _done() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@dataclass
+class JoinContext:
+    """Handed to Faust's parts through their application."""
+
+    matches_topic: str
+    timing: Timing
+    fence: Fence
+    producer: FencedProducer
+    table: StateTable[Any]
+    meter: ProgressMeter
+    fail: Fail
+    # (partition, committed offset or None, first offset in Kafka, end) -> offset of the frame to begin with.
+    start_offset: Callable[[int, int | None, int, int], int]
+    # Set while no frame is being applied.
+    frame_done: asyncio.Event = field(default_factory=_done)
+    # Offsets of the next frames to be applied.
+    positions: Mapping[TP, int] = field(default_factory=dict)
+
+
+class _Boot(BootStrategy):
+    """Starts the consumer, the agent and the table; neither web server nor Faust's own producer and side topics."""
+
+    enable_web = False
+    enable_kafka_producer = False
+
+    def kafka_consumer(self) -> list[ServiceT]:
+        return [self.app.consumer]
+
+
+class JoinFaust(faust.App):
+    """A Faust application that knows what its replaced parts need."""
+
+    BootStrategy = _Boot
+    join: JoinContext
+
+    def suspend_frames(self) -> None:
+        """Let no further frame reach the agent; those that wait for it are read again later."""
+        self.consumer.stop_flow()
+        self.flow_control.suspend()
+        self.flow_control.clear()

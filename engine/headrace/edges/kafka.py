@@ -1,0 +1,138 @@
+"""Kafka through librdkafka: how clients are made, how records are read, how failures are worded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from headrace.model.errors import NoBrokerError
+from headrace.model.event import Position
+from headrace.settings import Settings
+from headrace.stages.read import RawRecord
+
+REQUEST_TIMEOUT_S = 10.0
+_PRODUCER_ONLY = ("acks", "linger.", "delivery.", "enable.idempotence", "queue.buffering.", "batch.", "message.")
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """Make an admin client."""
+    return AdminClient(without(settings.client(), _PRODUCER_ONLY))
+
+
+def consumer(settings: Settings, **properties: str) -> Consumer:
+    """Make a consumer that stores and commits nothing by itself; underscores in `properties` stand for dots."""
+    own = {
+        "group.id": f"{settings.topics.prefix}reader",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "auto.offset.reset": "error",
+        "allow.auto.create.topics": "false",
+    }
+    own.update({name.replace("_", "."): value for name, value in properties.items()})
+    return Consumer({**without(settings.client(), _PRODUCER_ONLY), **own})
+
+
+def without(properties: dict[str, str], prefixes: tuple[str, ...]) -> dict[str, Any]:
+    """Leave out the properties that this kind of client does not know, which would make it warn at each start."""
+    return {name: value for name, value in properties.items() if not name.startswith(prefixes)}
+
+
+def check_broker(settings: Settings, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    """Return if a broker answers.
+
+    Raises:
+        NoBrokerError: none did.
+    """
+    client = admin_client(settings)
+    try:
+        client.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+
+
+def no_broker(settings: Settings, error: KafkaException) -> NoBrokerError:
+    """Word the failure to reach Kafka."""
+    cause = error.args[0]
+    text = cause.str() if isinstance(cause, KafkaError) else str(cause)
+    return NoBrokerError(
+        f"no Kafka broker answers at {settings.bootstrap_servers} ({text}): is it running, and are "
+        "HEADRACE_BOOTSTRAP_SERVERS and HEADRACE_KAFKA_* right?"
+    )
+
+
+def raw_record(message: Message) -> RawRecord:
+    """Take a record out of librdkafka's hands."""
+    kind, timestamp_ms = message.timestamp()
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None and partition is not None and offset is not None
+    headers = tuple((name, _header(value)) for name, value in header_pairs(message))
+    return RawRecord(
+        Position(topic, partition, offset),
+        message.key(),
+        message.value(),
+        headers,
+        timestamp_ms if kind and timestamp_ms >= 0 else None,
+    )
+
+
+def header_pairs(message: Message) -> list[tuple[str, str | bytes | None]]:
+    """Return a consumed record's headers, which librdkafka always gives as pairs."""
+    headers = message.headers()
+    return headers if isinstance(headers, list) else []
+
+
+def _header(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def read_to_end(client: Consumer, starts: list[TopicPartition], timeout_s: float = 60.0) -> Iterator[Message]:
+    """Yield every record from `starts` up to what was the end when the call was made.
+
+    Args:
+        client: a consumer of its own; its assignment is replaced.
+        starts: partitions with the offsets to begin with; `OFFSET_BEGINNING` where none is given.
+        timeout_s: how long to wait without any progress.
+
+    Raises:
+        NoBrokerError: nothing moved for `timeout_s`.
+    """
+    ends: dict[tuple[str, int], int] = {}
+    assignment = []
+    for start in starts:
+        low, high = client.get_watermark_offsets(start, timeout=REQUEST_TIMEOUT_S)
+        first = max(low, start.offset) if start.offset >= 0 else low
+        if first < high:
+            ends[(start.topic, start.partition)] = high
+            assignment.append(TopicPartition(start.topic, start.partition, first))
+    if not assignment:
+        return
+    client.assign(assignment)
+    deadline_s = time.monotonic() + timeout_s
+    while ends:
+        batch = client.consume(1000, 0.05)
+        if not batch and time.monotonic() > deadline_s:
+            raise NoBrokerError(
+                f"Kafka sent nothing of {', '.join(sorted({t for t, _ in ends}))} for {timeout_s:.0f} s"
+            )
+        for message in batch:
+            if message.error() is not None:
+                continue
+            deadline_s = time.monotonic() + timeout_s
+            yield message
+        # By position, not by the last record's offset: compaction and transactions leave gaps at a log's end.
+        for at in client.position([TopicPartition(topic, partition) for topic, partition in ends]):
+            if at.offset >= ends[(at.topic, at.partition)]:
+                del ends[(at.topic, at.partition)]
+    client.unassign()
+
+
+def all_partitions(client: Consumer | AdminClient, topic: str) -> list[TopicPartition]:
+    """Return every partition of a topic, from the beginning; none where the topic does not exist."""
+    metadata = client.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+    if metadata.error is not None:
+        return []
+    return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in sorted(metadata.partitions)]

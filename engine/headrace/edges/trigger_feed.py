@@ -1,0 +1,111 @@
+"""The feed of deployed triggers: `headrace.triggers`, read from its beginning and then followed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from confluent_kafka import Message, TopicPartition
+from pydantic import ValidationError
+
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, all_partitions, consumer, read_to_end
+from headrace.model.trigger import TriggerRecord
+from headrace.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerChange:
+    """One record of `headrace.triggers`."""
+
+    name: str
+    """namespace/name"""
+    record: TriggerRecord | None
+    """None where the trigger was deleted."""
+    offset: int
+
+
+class TriggerFeed:
+    """Follows `headrace.triggers`. `applied` counts only what was handed out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.topics.triggers
+        self._consumer = consumer(settings, group_id=f"{settings.topics.prefix}triggers-reader")
+        self._assigned = False
+        self.applied = -1
+        """The last offset handed out; -1 for none."""
+
+    def read_to_end(self) -> list[TriggerChange]:
+        """Return every change up to what is the topic's end now.
+
+        Raises:
+            NoBrokerError: Kafka does not answer.
+        """
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=REQUEST_TIMEOUT_S)
+        if end - 1 <= self.applied:
+            return []
+        if not self._assigned:
+            changes = _changes(read_to_end(self._consumer, all_partitions(self._consumer, self._topic)))
+            self.applied = end - 1
+            self._consumer.assign([TopicPartition(self._topic, 0, end)])
+            self._assigned = True
+            return changes
+        changes = []
+        while self.applied < end - 1:
+            changes.extend(self.poll(0.05))
+        return changes
+
+    def poll(self, timeout_s: float = 0.0) -> list[TriggerChange]:
+        """Return the changes that have come since; `read_to_end` must have been called before."""
+        if not self._assigned:
+            self._consumer.assign([TopicPartition(self._topic, 0, self.applied + 1)])
+            self._assigned = True
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        messages = [m for m in [first, *self._consumer.consume(500, 0)] if m.error() is None]
+        if messages:
+            self.applied = messages[-1].offset() or 0
+        return _changes(messages)
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+
+def _changes(messages: object) -> list[TriggerChange]:
+    changes: list[TriggerChange] = []
+    message: Message
+    for message in messages:  # type: ignore[attr-defined]
+        name = (message.key() or b"").decode("utf-8", "replace")
+        value, offset = message.value(), message.offset()
+        assert offset is not None
+        if value is None:
+            changes.append(TriggerChange(name, None, offset))
+            continue
+        try:
+            changes.append(TriggerChange(name, TriggerRecord.model_validate_json(value), offset))
+        except ValidationError as error:
+            # Left as it was: a trigger that this release cannot read must not take the others down.
+            log.error("the trigger %s cannot be read and is left out: %s", name, error.errors()[0]["msg"])
+    return changes
+
+
+def read_triggers(settings: Settings) -> dict[str, TriggerRecord]:
+    """Return every deployed trigger by its name.
+
+    Raises:
+        NoBrokerError: Kafka does not answer.
+    """
+    feed = TriggerFeed(settings)
+    try:
+        triggers: dict[str, TriggerRecord] = {}
+        for change in feed.read_to_end():
+            if change.record is None:
+                triggers.pop(change.name, None)
+            else:
+                triggers[change.name] = change.record
+        return triggers
+    finally:
+        feed.close()

@@ -1,0 +1,220 @@
+"""Deploy: triggers become records of `headrace.triggers`, and take effect before the call returns."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from headrace.edges.fenced_producer import producer_properties
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, consumer, no_broker
+from headrace.edges.topics import ensure_event_topics, ensure_internal_topics, partition_counts
+from headrace.edges.trigger_feed import read_triggers
+from headrace.edges.trigger_file import LoadedTrigger
+from headrace.model.errors import HeadraceError, NotConfirmedError, NotFoundError, TriggerError
+from headrace.model.names import trigger_name
+from headrace.model.trigger import TriggerRecord, TriggerSpec
+from headrace.settings import Settings
+from headrace.stages.progress import Progress, decode_report
+from headrace.stages.route import compile_trigger
+
+Starts = dict[str, dict[str, int]]
+CONFIRM_TIMEOUT_S = 30.0
+
+
+def deploy(
+    settings: Settings, loaded: list[LoadedTrigger], default_namespace: str, timeout_s: float = CONFIRM_TIMEOUT_S
+) -> list[TriggerRecord]:
+    """Deploy triggers and wait until the routers listen: an event published afterwards is not missed.
+
+    Raises:
+        TriggerError: a trigger cannot work; nothing was deployed.
+        NoBrokerError: Kafka does not answer.
+        TopicError: a topic could not be made.
+        NotConfirmedError: no router confirmed in time; the triggers are deployed all the same.
+    """
+    drafts = [_draft(settings, trigger, default_namespace) for trigger in loaded]
+    names = [draft.name for draft in drafts]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise TriggerError(f"the trigger {repeated} stands twice in what is to be deployed")
+    ensure_internal_topics(settings)
+    events = [dependency.name for draft in drafts for dependency in draft.spec.events]
+    created = ensure_event_topics(settings, events)
+    existing = read_triggers(settings)
+    ends = _ends(settings, set(events), created)
+    records = [_record(draft, existing.get(draft.name), ends) for draft in drafts]
+    with _Confirmations(settings) as confirmations:
+        applied = write_triggers(settings, {record.name: record.encode() for record in records})
+        confirmations.wait(set(events), applied, timeout_s)
+    return records
+
+
+def _draft(settings: Settings, loaded: LoadedTrigger, default_namespace: str) -> TriggerRecord:
+    metadata, spec = loaded.file.metadata, loaded.file.spec
+    try:
+        name = trigger_name(metadata.name, metadata.namespace or default_namespace)
+        if spec.run.flow is not None:
+            spec = _with_flow(spec, loaded)
+        draft = TriggerRecord(
+            name=name,
+            creation=uuid.uuid4().hex,
+            generation=1,
+            spec=spec,
+            starts={},
+            deployed_ms=time.time_ns() // 1_000_000,
+            source=loaded.source,
+        )
+        compile_trigger(draft, settings.window_ms, settings.lateness_ms)
+    except TriggerError as error:
+        raise TriggerError(f"{loaded.source}: {error}") from None
+    return draft
+
+
+def _with_flow(spec: TriggerSpec, loaded: LoadedTrigger) -> TriggerSpec:
+    assert spec.run.flow is not None
+    path = (loaded.directory / spec.run.flow).resolve()
+    if not path.is_file():
+        raise TriggerError(f"the flow {path} does not exist; its path is relative to the trigger's file")
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"flow": str(path)})})
+
+
+def _ends(settings: Settings, events: set[str], created: set[str]) -> Starts:
+    admin = admin_client(settings)
+    counts = partition_counts(admin, events)
+    asked = {TopicPartition(t, p): OffsetSpec.latest() for t, n in counts.items() if t not in created for p in range(n)}
+    ends: Starts = {event: {} for event in events}
+    try:
+        if asked:
+            for at, future in admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S).items():
+                ends[at.topic][str(at.partition)] = future.result().offset
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+    return ends
+
+
+def _record(draft: TriggerRecord, old: TriggerRecord | None, ends: Starts) -> TriggerRecord:
+    events = list(dict.fromkeys(dependency.name for dependency in draft.spec.events))
+    starts = {event: ends[event] for event in events}
+    if old is None:
+        return draft.model_copy(update={"starts": starts})
+    # What the trigger waited for already, it goes on waiting for from where it began.
+    starts.update({event: old.starts[event] for event in events if event in old.starts})
+    update = {"starts": starts, "creation": old.creation, "generation": old.generation + 1}
+    return draft.model_copy(update=update)
+
+
+def write_triggers(settings: Settings, values: dict[str, bytes | None]) -> int:
+    """Write records (None deletes) to `headrace.triggers` and return the last one's offset.
+
+    Raises:
+        HeadraceError: Kafka did not take one.
+    """
+    producer = Producer(producer_properties(settings.client(), 30.0))
+    offsets: list[int] = []
+    failures: list[str] = []
+
+    def delivered(error: object, message: object) -> None:
+        if error is not None:
+            failures.append(str(error))
+        else:
+            offsets.append(message.offset())  # type: ignore[attr-defined]
+
+    for name, value in values.items():
+        producer.produce(settings.topics.triggers, value, name.encode(), 0, delivered)
+    left = producer.flush(35)
+    if failures or left:
+        raise HeadraceError(f"Kafka did not take the trigger: {failures[0] if failures else 'no answer came'}")
+    return max(offsets)
+
+
+class _Confirmations:
+    """Listens to the routers' reports from before the deployment on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> _Confirmations:
+        self._consumer: Consumer = consumer(self._settings, group_id=f"{self._settings.topics.prefix}deploy-reader")
+        at = TopicPartition(self._settings.topics.progress, 0)
+        _, at.offset = self._consumer.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+        self._consumer.assign([at])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def wait(self, events: set[str], applied: int, timeout_s: float) -> None:
+        """Wait until the owner of every partition of `events` has applied `applied`."""
+        counts = partition_counts(admin_client(self._settings), events)
+        wanted = {(topic, partition) for topic, count in counts.items() for partition in range(count)}
+        progress, deadline_s = Progress(), time.monotonic() + timeout_s
+        while True:
+            missing = wanted - progress.confirmed(wanted, applied)
+            if not missing:
+                return
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                topic, partition = min(missing)
+                raise NotConfirmedError(
+                    f"the trigger is deployed, but no router has confirmed it for {topic}:{partition} within "
+                    f"{timeout_s:.0f} s: is `headrace run route` running? (`headrace status` tells)"
+                )
+            message = self._consumer.poll(min(left_s, 0.5))
+            if message is not None and message.error() is None:
+                record = orjson.loads(message.value() or b"{}")
+                if record.get("kind") == "router":
+                    progress.take(decode_report(record))
+
+
+def delete(settings: Settings, name: str) -> None:
+    """Delete a trigger. What it has fired already still runs.
+
+    Raises:
+        NotFoundError: there is no such trigger.
+    """
+    require_trigger(settings, name)
+    write_triggers(settings, {name: None})
+
+
+def require_trigger(settings: Settings, name: str) -> TriggerRecord:
+    """Return a deployed trigger.
+
+    Raises:
+        NotFoundError: there is no such trigger.
+    """
+    triggers = read_triggers(settings)
+    if name not in triggers:
+        known = ", ".join(sorted(triggers)) or "none is deployed"
+        raise NotFoundError(f"there is no trigger {name}; known: {known}")
+    return triggers[name]
+
+
+def resume(settings: Settings, event: str, announce: Callable[[str], None]) -> None:
+    """Let a stopped event topic go on with what is there, for every trigger that waits for it.
+
+    Raises:
+        NotFoundError: no trigger waits for it.
+    """
+    triggers = {n: r for n, r in read_triggers(settings).items() if event in r.starts}
+    if not triggers:
+        raise NotFoundError(f"no trigger waits for the event {event}")
+    client = consumer(settings)
+    try:
+        count = partition_counts(admin_client(settings), {event}).get(event, 0)
+        lows = {}
+        for partition in range(count):
+            low, _ = client.get_watermark_offsets(TopicPartition(event, partition), timeout=REQUEST_TIMEOUT_S)
+            lows[str(partition)] = low
+    finally:
+        client.close()
+    records = {}
+    for name, record in triggers.items():
+        update = {"starts": {**record.starts, event: lows}, "generation": record.generation + 1}
+        records[name] = record.model_copy(update=update).encode()
+        announce(f"{name} goes on with {event} from offsets {lows}")
+    write_triggers(settings, {**records})

@@ -1,0 +1,199 @@
+"""Listing: what the topics hold now, for a person or a program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from headrace.edges.kafka import (
+    REQUEST_TIMEOUT_S,
+    admin_client,
+    all_partitions,
+    consumer,
+    no_broker,
+    raw_record,
+    read_to_end,
+)
+from headrace.edges.trigger_feed import read_triggers
+from headrace.model.dead_letter import DeadLetter
+from headrace.model.errors import NotFoundError, RecordError
+from headrace.model.run import Run
+from headrace.settings import Settings
+from headrace.stages.read import Unreadable, read
+
+STATUS_REACH_MS = 4_000
+
+
+def follow(settings: Settings, topic: str, *, follow: bool, last: int | None = None) -> Iterator[Message]:
+    """Yield a topic's records: those that are there and, if asked, those to come.
+
+    Args:
+        settings: where Kafka is.
+        topic: the topic.
+        follow: go on with new records until the caller stops.
+        last: begin with at most this many of the newest records of each partition.
+
+    Raises:
+        NotFoundError: the topic does not exist.
+        NoBrokerError: Kafka does not answer.
+    """
+    client = consumer(settings, enable_partition_eof="false")
+    try:
+        partitions = _existing(settings, client, topic)
+        starts, ends = [], []
+        for at in partitions:
+            low, high = client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+            starts.append(TopicPartition(topic, at.partition, low if last is None else max(low, high - last)))
+            ends.append(TopicPartition(topic, at.partition, high))
+        yield from read_to_end(client, starts)
+        if follow:
+            client.assign(ends)
+            while True:
+                message = client.poll(0.5)
+                if message is not None and message.error() is None:
+                    yield message
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+    finally:
+        client.close()
+
+
+def _existing(settings: Settings, client: Any, topic: str) -> list[TopicPartition]:
+    try:
+        partitions = all_partitions(client, topic)
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+    if not partitions:
+        raise NotFoundError(f"there is no topic {topic}: it is made when a trigger that waits for it is deployed")
+    return partitions
+
+
+def event_rows(messages: Iterator[Message]) -> Iterator[dict[str, Any]]:
+    """Read event records as the router would; an unreadable one says why."""
+    for message in messages:
+        record = raw_record(message)
+        outcome = read(record, time.time_ns() // 1_000_000)
+        position = {"partition": record.position.partition, "offset": record.position.offset}
+        if isinstance(outcome, Unreadable):
+            yield {"name": record.position.topic, **position, "unreadable": outcome.reason, "message": outcome.message}
+        else:
+            event = outcome.event
+            yield {
+                "id": event.id,
+                "name": event.name,
+                "time_ms": event.time_ms,
+                **position,
+                "payload": orjson.Fragment(event.payload),
+            }
+
+
+def runs(messages: Iterator[Message]) -> Iterator[Run]:
+    """Read run records, each state as it came."""
+    for message in messages:
+        value = message.value()
+        if value is not None:
+            try:
+                yield Run.decode(value)
+            except RecordError:
+                continue
+
+
+def newest_runs(settings: Settings, trigger: str | None = None) -> list[Run]:
+    """Return each run's newest state, oldest firing first."""
+    newest: dict[str, Run] = {}
+    for run in runs(follow(settings, settings.topics.runs, follow=False)):
+        if trigger is None or run.trigger == trigger:
+            newest[run.firing] = run
+    return sorted(newest.values(), key=lambda run: (run.fired_ms, run.firing))
+
+
+def dead_letters(settings: Settings) -> dict[str, DeadLetter]:
+    """Return the dead letters that have not been retried or removed, oldest first."""
+    letters: dict[str, DeadLetter] = {}
+    for message in follow(settings, settings.topics.dead_letters, follow=False):
+        key, value = (message.key() or b"").decode(), message.value()
+        if value is None:
+            letters.pop(key, None)
+        else:
+            letters[key] = DeadLetter.decode(value)
+    return letters
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far one role is behind in one topic."""
+
+    role: str
+    topic: str
+    records: int
+
+
+def lags(settings: Settings) -> list[Lag]:
+    """Return what each role has yet to read, summed over partitions.
+
+    Raises:
+        NoBrokerError: Kafka does not answer.
+    """
+    names = settings.topics
+    events = sorted({d.name for r in read_triggers(settings).values() for d in r.spec.events})
+    wanted = [("route", event) for event in events] + [("join", names.matches), ("submit", names.firings)]
+    admin = admin_client(settings)
+    try:
+        metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        found = []
+        for role, topic in wanted:
+            if topic not in metadata:
+                continue
+            partitions = [TopicPartition(topic, p) for p in metadata[topic].partitions]
+            found.append(Lag(role, topic, _lag(admin, names.group(role), partitions)))
+        return found
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+
+
+def _lag(admin: Any, group: str, partitions: list[TopicPartition]) -> int:
+    asked = [ConsumerGroupTopicPartitions(group, partitions)]
+    answer = admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)[group].result()
+    committed = {at.partition: at.offset for at in answer.topic_partitions}
+    latest = {at: OffsetSpec.latest() for at in partitions}
+    earliest = {at: OffsetSpec.earliest() for at in partitions}
+    ends = {at.partition: f.result().offset for at, f in admin.list_offsets(latest).items()}
+    lows = {at.partition: f.result().offset for at, f in admin.list_offsets(earliest).items()}
+    lag = 0
+    for partition, end in ends.items():
+        offset = committed.get(partition, -1)
+        lag += end - (offset if offset >= 0 else lows[partition])
+    return int(lag)
+
+
+def role_statuses(settings: Settings) -> list[dict[str, Any]]:
+    """Return what each running role last said of itself.
+
+    Raises:
+        NotFoundError: Headrace never ran on this Kafka.
+        NoBrokerError: Kafka does not answer.
+    """
+    client = consumer(settings)
+    newest: dict[str, dict[str, Any]] = {}
+    try:
+        at = _existing(settings, client, settings.topics.progress)[0]
+        since_ms = time.time_ns() // 1_000_000 - STATUS_REACH_MS
+        asked = TopicPartition(at.topic, 0, since_ms)
+        start = client.offsets_for_times([asked], timeout=REQUEST_TIMEOUT_S)[0]
+        if start.offset >= 0:
+            for message in read_to_end(client, [start]):
+                record = orjson.loads(message.value() or b"{}")
+                if record.get("kind") == "role":
+                    newest[record["instance"]] = record
+    except KafkaException as error:
+        raise no_broker(settings, error) from None
+    finally:
+        client.close()
+    running = [record for record in newest.values() if record["why"] != "stopped"]
+    return sorted(running, key=lambda record: (record["role"], record["host"], record["pid"]))

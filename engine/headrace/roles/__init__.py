@@ -1,0 +1,1 @@
+"""The loops that feed the stages from Kafka and carry their outputs out."""

@@ -1,0 +1,142 @@
+"""The feed of firings: a consumer group's share of `headrace.firings`, with a ledger for each partition."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer
+from headrace.roles.handover import Handover
+from headrace.roles.ledger import Ledger, read_ledger
+from headrace.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """Who works on the firings; both are called in its event loop and awaited."""
+
+    async def assigned(self, ledgers: dict[int, Ledger]) -> None:
+        """Partitions are ours from now on."""
+
+    async def revoked(self, partitions: set[int]) -> None:
+        """Partitions are about to be another's: finish what is under way."""
+
+
+class FiringFeed:
+    """Polls in a thread, so that librdkafka's waits never hold the event loop."""
+
+    def __init__(self, settings: Settings, owner: Owner) -> None:
+        """Prepare; nothing is read before `start`."""
+        self._settings = settings
+        self._owner = owner
+        self._handovers: dict[int, Handover] = {}
+        self._holding_back = False
+        self._consumer = consumer(
+            settings,
+            group_id=settings.topics.group("submit"),
+            partition_assignment_strategy="cooperative-sticky",
+            enable_auto_commit="true",
+            auto_commit_interval_ms="500",
+            session_timeout_ms="10000",
+            fetch_wait_max_ms="100",
+            fetch_queue_backoff_ms="20",
+        )
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Join the group; `loop` is the owner's."""
+        self._loop = loop
+        self._consumer.subscribe(
+            [self._settings.topics.firings],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    async def poll(self, count_max: int, timeout_s: float) -> list[Message]:
+        """Return up to `count_max` firings, after `timeout_s` seconds at the latest; with 0, stay a member."""
+        return await asyncio.to_thread(self._poll, count_max, timeout_s)
+
+    def done(self, partition: int, offset: int) -> None:
+        """Release a firing's offset: its outcome is durable."""
+        handover = self._handovers.get(partition)
+        offset_next = None if handover is None else handover.done(offset)
+        if offset_next is not None:
+            try:
+                self._consumer.store_offsets(
+                    offsets=[TopicPartition(self._settings.topics.firings, partition, offset_next)]
+                )
+            except KafkaException as error:
+                # Revoked in between: the next owner reads these firings again, and the ledger knows them.
+                log.info("offset %d of partition %d is not stored: %s", offset_next, partition, error)
+
+    async def close(self) -> None:
+        """Commit and leave the group."""
+        await asyncio.to_thread(self._consumer.close)
+
+    def _poll(self, count_max: int, timeout_s: float) -> list[Message]:
+        self._hold_back(count_max <= 0)
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        messages = []
+        for message in [first, *self._consumer.consume(max(0, count_max - 1), 0)]:
+            if message.error() is not None:
+                self._report(message.error())
+                continue
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None
+            if partition in self._handovers:
+                self._handovers[partition].begin(offset)
+                messages.append(message)
+        return messages
+
+    def _hold_back(self, hold: bool) -> None:
+        if hold != self._holding_back:
+            change = self._consumer.pause if hold else self._consumer.resume
+            change(self._consumer.assignment())
+            self._holding_back = hold
+
+    def _report(self, error: KafkaError | None) -> None:
+        if error is None:
+            return
+        if error.fatal() or error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise KafkaException(error)
+        log.warning("Kafka reports for the firings: %s", error.str())
+
+    def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        committed = client.committed(partitions, timeout=REQUEST_TIMEOUT_S) if partitions else []
+        ledgers = {}
+        for at in committed:
+            low, _ = client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+            at.offset = at.offset if at.offset >= 0 else low
+            ledgers[at.partition] = read_ledger(self._settings, at.partition, at.offset, time.time_ns() // 1_000_000)
+            self._handovers[at.partition] = Handover()
+        asyncio.run_coroutine_threadsafe(self._owner.assigned(ledgers), self._loop).result()
+        client.incremental_assign(committed)
+        if self._holding_back:
+            client.pause(committed)
+
+    def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        revoked = {at.partition for at in partitions}
+        asyncio.run_coroutine_threadsafe(self._owner.revoked(revoked), self._loop).result()
+        try:
+            client.commit(asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:
+                log.warning("offsets were not committed on revocation, so some firings are read twice: %s", error)
+        self._forget(client, partitions)
+
+    def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("this submitter lost its place in the group; its firings are read again by others")
+        asyncio.run_coroutine_threadsafe(self._owner.revoked({at.partition for at in partitions}), self._loop).result()
+        self._forget(client, partitions)
+
+    def _forget(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        for at in partitions:
+            self._handovers.pop(at.partition, None)
+        client.incremental_unassign(partitions)

@@ -1,0 +1,133 @@
+"""The role join: feeds frames and ticks to the stage, partition by partition, and makes its decisions durable.
+
+For each record: decide everything, deliver all firings and dead letters, then write the changelog. The group's offset
+follows only once the changelog is delivered. A crash at any point leaves the state between two records, for every key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from headrace.edges import metrics
+from headrace.edges.faust_app import Frame as RawFrame
+from headrace.edges.faust_app import JoinApp
+from headrace.edges.fenced_producer import Outgoing
+from headrace.model.dead_letter import DeadLetter, Reason, dead_letter
+from headrace.model.errors import RecordError
+from headrace.model.event import Position
+from headrace.model.frame import Frame, Tick, decode
+from headrace.model.names import firing_partition_of
+from headrace.roles.health import Health
+from headrace.settings import Settings
+from headrace.stages.join import Joined, JoinState
+
+log = logging.getLogger(__name__)
+
+HEALTH_INTERVAL_S = 1.0
+COMMITTED_WITHIN_S = 30.0
+"""Ticks come each second, so a join that has not committed for this long makes no progress."""
+
+
+class Joiner:
+    """One join process."""
+
+    def __init__(self, settings: Settings, partitions: dict[str, int], health: Health, data: Path) -> None:
+        """Prepare a join; `data` is a directory for Faust, which keeps nothing of worth there."""
+        self._names = settings.topics
+        self._firing_partitions = partitions[self._names.firings]
+        self._health = health
+        self._app: JoinApp[JoinState] = JoinApp(
+            properties=settings.client(),
+            group=self._names.group("join"),
+            matches_topic=self._names.matches,
+            changelog_topic=self._names.joins,
+            new_state=JoinState,
+            on_frame=self._apply,
+            next_offset=lambda state: state.next_offset,
+            output_topics=(self._names.firings, self._names.dead_letters),
+            data_dir=data,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Join until `stop` is set, then give everything back cleanly."""
+        beating = asyncio.create_task(self._beat(), name="health")
+        try:
+            await self._app.run(stop)
+        finally:
+            beating.cancel()
+
+    async def _apply(self, state: JoinState, raw: RawFrame) -> None:
+        record, unreadable = _decode(self._names.matches, raw)
+        joined = state.apply(raw.offset, record)
+        joined.dead_letters.extend(unreadable)
+        outgoing = self._outgoing(joined)
+        if outgoing:
+            await self._app.producer.send_all(outgoing)
+        self._app.table.write(raw.partition, joined.changes)
+        self._count(state, joined)
+
+    def _outgoing(self, joined: Joined) -> list[Outgoing]:
+        firings, dead_letters = self._names.firings, self._names.dead_letters
+        outgoing = [
+            Outgoing(
+                firings,
+                firing_partition_of(firing.definition.trigger, self._firing_partitions),
+                firing.id.encode(),
+                firing.encode(),
+            )
+            for firing in joined.firings
+        ]
+        outgoing.extend(
+            Outgoing(dead_letters, 0, letter.id.encode(), letter.encode()) for letter in joined.dead_letters
+        )
+        return outgoing
+
+    def _count(self, state: JoinState, joined: Joined) -> None:
+        for decision, count in joined.counts.items():
+            metrics.JOIN_DECISIONS.labels(decision).inc(count)
+        for letter in joined.dead_letters:
+            metrics.DEAD_LETTERS.labels("join", letter.reason).inc()
+        if joined.firings:
+            metrics.FIRINGS.labels("join").inc(len(joined.firings))
+        metrics.JOIN_KEYS.labels(state.partition).set(len(state.heads))
+        if state.time_ms is not None:
+            metrics.JOIN_TIME.labels(state.partition).set(state.time_ms / 1000)
+
+    async def _beat(self) -> None:
+        started = False
+        while True:
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+            progress = self._app.progress()
+            if progress.recovered and not started:
+                started = True
+                self._health.ready()
+            why = None
+            if not progress.recovered:
+                why = f"restoring its state: {progress.recovery_remaining} records remain"
+            elif progress.partitions and (progress.commit_age_s or 0.0) > COMMITTED_WITHIN_S:
+                why = f"no commit for {progress.commit_age_s:.0f} s"
+            self._health.beat(why)
+
+
+def _decode(topic: str, raw: RawFrame) -> tuple[Frame | Tick, list[DeadLetter]]:
+    """Read a record; an unreadable one counts as an empty frame, and goes to the dead letters."""
+    try:
+        if raw.value is None:
+            raise RecordError("a record of the matches topic has no value")
+        return decode(raw.value), []
+    except RecordError as error:
+        log.error("%s:%d:%d: %s", topic, raw.partition, raw.offset, error)
+        position = Position(topic, raw.partition, raw.offset)
+        letter = dead_letter(
+            "record", Reason.UNREADABLE_RECORD, str(error), position, raw.timestamp_ms, value=raw.value, key=raw.key
+        )
+        return Frame(()), [letter]
+
+
+async def run(settings: Settings, partitions: dict[str, int], health: Health, stop: asyncio.Event) -> None:
+    """Run one join until `stop` is set."""
+    log.info("join starts (pid %d)", os.getpid())
+    await Joiner(settings, partitions, health, settings.state / "faust").run(stop)

@@ -1,0 +1,106 @@
+"""Start: builds a role's edges, hands them in, and runs it until a signal. The one place that knows all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from dataclasses import replace
+
+from headrace.edges.topics import ensure_internal_topics
+from headrace.model.errors import SettingsError
+from headrace.roles.health import Health
+from headrace.settings import Settings
+
+ROLES = ("route", "join", "submit")
+LATER_ROLES = ("sync", "ingress")
+
+log = logging.getLogger(__name__)
+
+
+def start_role(role: str, settings: Settings) -> None:
+    """Run `role` until SIGTERM or SIGINT, then stop it cleanly.
+
+    Raises:
+        HeadraceError: it cannot start, or cannot go on; the message says why.
+    """
+    if role in LATER_ROLES:
+        raise SettingsError(f"this version of Headrace has no role {role}; it has {', '.join(ROLES)}")
+    partitions = ensure_internal_topics(settings)
+    health = Health(settings, role)
+    log.info("%s serves /livez, /readyz and /metrics on %s", role, health.serve())
+    try:
+        match role:
+            case "route":
+                _run_route(settings, partitions, health)
+            case "join":
+                asyncio.run(_run_join(settings, partitions, health))
+            case "submit":
+                asyncio.run(_run_submit(settings, health))
+            case _:
+                raise SettingsError(f"there is no role {role}; there are {', '.join(ROLES)}")
+    finally:
+        health.close()
+    log.info("%s has stopped", role)
+
+
+def configure_logging(role: str) -> None:
+    """Log to stderr, one line for each record, the role in front."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {role:<6} %(levelname)-7s %(message)s"
+    )
+    for noisy in ("faust", "mode", "aiokafka", "kafka", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _run_route(settings: Settings, partitions: dict[str, int], health: Health) -> None:
+    from headrace.roles import route
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    route.run(settings, partitions, health, stop)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _run_join(settings: Settings, partitions: dict[str, int], health: Health) -> None:
+    from headrace.roles import join
+
+    await join.run(settings, partitions, health, _stop_on_signals())
+
+
+async def _run_submit(settings: Settings, health: Health) -> None:
+    from headrace.edges import kube
+    from headrace.edges.kube_templates import Templates
+    from headrace.edges.local_runs import LocalRuns
+    from headrace.roles import submit
+    from headrace.roles.attempt import Kubernetes, Nowhere, TargetSystem
+
+    stop = _stop_on_signals()
+    local = LocalRuns(settings.state / submit.LOCAL_LOGS, settings.local_runs_max)
+    async with contextlib.AsyncExitStack() as closing:
+        kubernetes: TargetSystem = Nowhere()
+        if kube.configured():
+            api = await kube.KubeApi.connect()
+            closing.push_async_callback(api.close)
+            if settings.namespaces == ():
+                settings = replace(settings, namespaces=(api.context_namespace,))
+            templates = Templates(api, settings.namespaces)
+            templates.start()
+            closing.push_async_callback(templates.close)
+            with contextlib.suppress(kube.ApiUnreachable):
+                await api.warm(submit.API_CONNECTIONS_WARM)
+            kubernetes = Kubernetes(api, templates, settings.namespaces)
+            log.info("workflows start at %s in %s", api.server, ", ".join(settings.namespaces or ("every namespace",)))
+        else:
+            log.warning("no Kubernetes credentials are set: only local flows can run")
+        await submit.run(settings, kubernetes, local, health, stop)

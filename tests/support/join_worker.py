@@ -1,0 +1,123 @@
+"""A join with a toy stage in a process of its own, so that tests can kill, stop and watch it.
+
+The stage counts keys. A frame is a JSON array of keys; for each the worker writes the key's new count to the outputs
+topic, and to the changelog, together with the offset of the frame that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.edges.faust_app import Frame, JoinApp
+from headrace.edges.fenced_producer import Outgoing
+
+POISON = "poison"
+
+
+class ToyState:
+    """Counts by key, and the last applied frame."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.counts: dict[str, int] = {}
+        self.offset = -1
+
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        if key == b"partition":
+            self.offset = int(value or b"-1")
+        elif value is None:
+            self.counts.pop(key.decode(), None)
+        else:
+            self.counts[key.decode()] = int(value)
+
+    def next_offset(self) -> int | None:
+        return None if self.offset < 0 else self.offset + 1
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker is told on its command line, as JSON."""
+
+    properties: Mapping[str, str]
+    group: str
+    matches: str
+    changelog: str
+    outputs: str
+    data_dir: str
+    # Whether the state says where to go on; otherwise the committed offset does.
+    resumes_from_state: bool = True
+    stuck_after_s: float = 120.0
+
+
+def say(**facts: object) -> None:
+    """Tell the test something, one JSON object a line."""
+    print(json.dumps(facts), flush=True)
+
+
+async def work(options: WorkerOptions) -> None:
+    """Run the join until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    async def apply(state: ToyState, frame: Frame) -> None:
+        if frame.offset <= state.offset:
+            say(replayed=frame.offset, partition=frame.partition)
+            return
+        keys: list[str] = json.loads(frame.value or b"[]")
+        if POISON in keys:
+            raise ValueError("this frame is poisoned")
+        counts = state.counts
+        for key in keys:
+            counts[key] = counts.get(key, 0) + 1
+        await app.producer.send_all(
+            Outgoing(options.outputs, frame.partition, key.encode(), b"%d %d" % (counts[key], frame.offset))
+            for key in keys
+        )
+        changes: list[tuple[bytes, bytes | None]] = [(key.encode(), b"%d" % counts[key]) for key in keys]
+        state.offset = frame.offset
+        app.table.write(frame.partition, [*changes, (b"partition", b"%d" % frame.offset)])
+
+    app: JoinApp[ToyState] = JoinApp(
+        properties=options.properties,
+        group=options.group,
+        matches_topic=options.matches,
+        changelog_topic=options.changelog,
+        new_state=ToyState,
+        on_frame=apply,
+        data_dir=Path(options.data_dir),
+        next_offset=ToyState.next_offset if options.resumes_from_state else None,
+        output_topics=(options.outputs,),
+        stuck_after_s=options.stuck_after_s,
+    )
+    reporting = asyncio.create_task(report(app))
+    await app.run(stop)
+    reporting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reporting
+    say(stopped=True)
+
+
+async def report(app: JoinApp[ToyState]) -> None:
+    """Say what the worker holds, whenever that has changed."""
+    last: object = None
+    while True:
+        shown = app.progress()
+        held = (shown.recovered, shown.partitions)
+        if held != last:
+            counts = {p: state.counts for p, state in app.table.states.items()} if shown.recovered else {}
+            say(recovered=shown.recovered, partitions=shown.partitions, counts=counts)
+            last = held
+        await asyncio.sleep(0.02)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    asyncio.run(work(WorkerOptions(**json.loads(sys.argv[1]))))

@@ -1,0 +1,3 @@
+"""Something that a flow imports from beside itself."""
+
+DEFAULT_REGION = "north"

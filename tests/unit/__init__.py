@@ -1,0 +1,1 @@
+"""Unit tests: the pure parts, against literal examples and against oracles written apart from them."""

@@ -1,0 +1,1 @@
+"""Tests of the stages, from the design's semantics and not from the code."""
