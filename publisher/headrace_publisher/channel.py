@@ -1,13 +1,9 @@
-"""The way to Kafka that the publishers share: one librdkafka producer, the thread that serves it, and their
-end.
+"""The way to Kafka that the publishers share: one librdkafka producer and the thread that serves it.
 
 The thread is needed because librdkafka hands out its reports only to somebody who asks; so outcomes arrive
 promptly even where nobody publishes for a while. It sleeps while nothing is under way.
 """
 
-import atexit
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,24 +11,35 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from . import lifetime
 from .delivery import Delivery, FailureReport, call_back, describe
-from .errors import DeliveryFailed, NotConfigured, PublisherUnusable, QueueFull
+from .errors import DeliveryFailed, InvalidAttribute, NotConfigured, PublisherUnusable, QueueFull
 from .record import Record
 from .settings import PublisherSettings
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
 
-EXIT_TIMEOUT_S = 10.0
-"""The longest that the end of the process waits for undelivered events, of all publishers together."""
-
 _POLL_S = 0.05  # The thread wakes for every report; this only bounds how long closing waits for it.
 _IDLE_POLL_S = 1.0  # Errors and token refreshes are served at this pace while nothing is under way.
 _REFRESH_TIMEOUT_S = 2.0
-_RECORDS_PER_POLL = 1000
 _PURGE_TIMEOUT_S = 1.0
+_RECORDS_PER_POLL = 1000
 
 OnResult = Callable[[Delivery], None]
+
+
+class _Inside(threading.local):
+    """Whether this thread is inside a call to librdkafka that runs callbacks.
+
+    Its Python binding aborts the process where such calls are nested: where a callback flushes, or a signal handler
+    that runs during a callback.
+    """
+
+    client = False
+
+
+_inside = _Inside()
 
 
 class Channel:
@@ -41,6 +48,7 @@ class Channel:
     def __init__(self, settings: PublisherSettings) -> None:
         """Connects in the background; raises NotConfigured for settings that librdkafka refuses."""
         self.settings = settings
+        self.close_timeout_s = settings.close_timeout_s
         self.report = FailureReport()
         self._closed = False
         self._producer: Producer | None = None
@@ -62,19 +70,23 @@ class Channel:
         with self._lock:
             if self._closed:
                 raise self._closed_error()
-            if self._producer is not None:
-                return self._producer
-            try:
-                producer = Producer({**dict(self.settings.properties), "error_cb": self._on_error})
-            except KafkaException as error:
-                raise NotConfigured(f"Kafka's client refuses its settings: {error.args[0].str()}.") from error
-            self._thread = threading.Thread(
-                target=self._serve, args=(producer, self._stop), name="headrace-publisher", daemon=True
-            )
-            self._producer = producer
-            _close_at_exit(self)
-            self._thread.start()
-            return producer
+            if self._producer is None:
+                try:
+                    producer = Producer({**dict(self.settings.properties), "error_cb": self._on_error})
+                except KafkaException as error:
+                    text = f"Kafka's client refuses its settings: {error.args[0].str()}."
+                    raise NotConfigured(text) from error
+                self._thread = threading.Thread(
+                    target=self._serve, args=(producer, self._stop), name="headrace-publisher", daemon=True
+                )
+                self._thread.start()
+                self._producer = producer
+                lifetime.register(self)
+            return self._producer
+
+    def _ready(self) -> "Producer":
+        producer = self._producer
+        return self._open() if producer is None else producer
 
     def try_send(self, record: Record, on_result: OnResult | None) -> None:
         """Queues a record and returns at once.
@@ -82,20 +94,19 @@ class Channel:
         Without `on_result` a failure is reported on stderr. Raises BufferError where the queue is full, and
         DeliveryFailed where the failure is known at once.
         """
-        producer = self._producer or self._open()
+        from confluent_kafka import KafkaException
+
+        producer = self._ready()
         answer = partial(self._on_answer, record.event, record.id, on_result)
         try:
             producer.produce(record.event, record.value, record.key, -1, answer, None, 0, record.headers)
-        except BufferError:
-            raise
-        except Exception as error:
-            from confluent_kafka import KafkaException
-
-            if not isinstance(error, KafkaException):
-                raise
+        except KafkaException as error:
             cause = error.args[0]
             text = self._explanation(record.event, record.id, cause)
             raise DeliveryFailed(text, record.event, record.id, cause.name()) from error
+        except UnicodeError as error:
+            text = f"The id, key or a header of event {record.event} cannot be written as UTF-8: {error}."
+            raise InvalidAttribute(text) from error
         if self._producer is not producer:
             # Another thread closed the channel meanwhile, and nobody will carry this record any more.
             raise self._closed_error()
@@ -103,23 +114,21 @@ class Channel:
             self._under_way.set()
 
     def send(self, record: Record, on_result: OnResult | None) -> None:
-        """As `try_send`, but waits for room in the queue, for `queue_timeout_s` at most; then raises
-        QueueFull.
-        """
+        """As `try_send`, but waits for room in a full queue; raises QueueFull after `queue_timeout_s`."""
         try:
             return self.try_send(record, on_result)
-        except BufferError:
+        except BufferError as error:
+            if _inside.client:  # Room comes only after this callback has returned.
+                raise queue_full(record, self.settings) from error
             deadline_s = time.monotonic() + self.settings.queue_timeout_s
         except DeliveryFailed as failure:
-            if failure.reason != "_UNKNOWN_TOPIC":
+            if failure.reason != "_UNKNOWN_TOPIC" or _inside.client:
                 raise
             # librdkafka remembers that the topic was missing. It may have been made since.
             self.refresh(record.event)
             return self.try_send(record, on_result)
         while True:
-            producer = self._producer or self._open()
-            producer.poll(min(_POLL_S, self.settings.queue_timeout_s))
-            self.report.write()
+            self._poll(self._ready(), min(_POLL_S, self.settings.queue_timeout_s))
             try:
                 return self.try_send(record, on_result)
             except BufferError as error:
@@ -133,13 +142,12 @@ class Channel:
         records: Iterable[tuple[str, bytes, dict[str, str | bytes | None]]],
         ids: list[str],
     ) -> None:
-        """Queues many records of one event, given as id, value and headers, and appends the ids of the queued
-        ones.
+        """Queues many records of one event, given as id, value and headers, and notes their ids in `ids`.
 
         The fast way: failures are reported without ids, because a callback for each record, which would know
         its id, takes as long as queueing it. Waits and raises as `send` does.
         """
-        producer = self._producer or self._open()
+        producer = self._ready()
         produce, append, records = producer.produce, ids.append, iter(records)
 
         def answer(error: "KafkaError | None", message: "Message") -> None:
@@ -158,7 +166,8 @@ class Channel:
                     except Exception:
                         self.send(Record(event, id, key, value, headers), None)
                     append(id)
-                producer.poll(0)
+                if not _inside.client:
+                    self._poll(producer, 0)
         finally:
             with self._lock:
                 self._batches -= 1
@@ -167,61 +176,66 @@ class Channel:
             raise self._closed_error()
 
     def refresh(self, event: str) -> None:
-        """Asks the brokers whether the topic exists; waits 2 s at most, and an unreachable broker is no error
-        here.
-        """
+        """Asks the brokers, for 2 s at most, whether the topic exists; takes no answer for an answer."""
         from confluent_kafka import KafkaException
 
+        producer = self._ready()
+        _inside.client = True
         try:
-            (self._producer or self._open()).list_topics(event, timeout=_REFRESH_TIMEOUT_S)
+            producer.list_topics(event, timeout=_REFRESH_TIMEOUT_S)
         except KafkaException as error:
             self._on_error(error.args[0])
+        finally:
+            _inside.client = False
 
     def flush(self, timeout_s: float) -> int:
-        """Waits until all is delivered; returns how many events are not, the failed ones since the last flush
-        included.
-        """
-        self.refuse_own_thread("flush")
+        """Waits until all is delivered; returns how many events are not, counting those that failed since."""
+        refuse_inside_callback("flush")
         waiting = 0
         if (producer := self._producer) is not None:
-            producer.flush(max(0.0, timeout_s))
-            producer.poll(0)
+            self._flush(producer, timeout_s)
+            self._poll(producer, 0)
             waiting = len(producer)
         self.report.write()
         return waiting + self.report.take_count()
 
     def close(self, timeout_s: float) -> int:
-        """Flushes, gives up what is left (each event is reported), and disconnects. Repeating it does
-        nothing.
-        """
-        self.refuse_own_thread("close")
+        """Flushes, gives up what is left, reporting each event, and disconnects. Repeating it does nothing."""
+        refuse_inside_callback("close")
         with self._lock:
             if self._closed:
                 return 0
             self._closed = True
-        undelivered = self.flush(timeout_s)
+        try:
+            return self.flush(timeout_s)
+        finally:  # An impatient Ctrl-C, too, shall be told what was lost.
+            self._disconnect()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: forgets the parent's events, and its producer, whose threads the child has not."""
+        if self._producer is not None:
+            # Destroying it here would wait for those threads, so this reference is never given back.
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+        self._producer = self._thread = None
+        self.report = FailureReport()
+        self._reset()
+
+    def _disconnect(self) -> None:
         # In this order, a record that another thread queues at this moment is either purged, and thereby
         # reported, or `try_send` sees that the producer is gone.
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.flush(_PURGE_TIMEOUT_S)
+            self._flush(producer, _PURGE_TIMEOUT_S)
         self._stop.set()
         self._under_way.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.report.write()
-        _open_channels.discard(self)
-        return undelivered
-
-    def refuse_own_thread(self, action: str) -> None:
-        """Raises PublisherUnusable on the thread that serves the reports, which would wait for itself."""
-        if threading.current_thread() is self._thread:
-            raise PublisherUnusable(
-                f"Do not {action} from an on_delivery callback, which would wait for itself: leave it to another "
-                "thread."
-            )
+        lifetime.forget(self)
 
     @staticmethod
     def _closed_error() -> PublisherUnusable:
@@ -234,9 +248,23 @@ class Channel:
             # A batch serves itself: two threads that pass the interpreter to and fro for each report would
             # slow it.
             if (self._batches or not len(producer)) and not stop.is_set():
-                self._under_way.wait(_IDLE_POLL_S)
-            producer.poll(_POLL_S if len(producer) else 0)
-            self.report.write()
+                self._under_way.wait(_POLL_S if self._batches else _IDLE_POLL_S)
+            self._poll(producer, _POLL_S if len(producer) else 0)
+
+    def _poll(self, producer: "Producer", timeout_s: float) -> None:
+        _inside.client = True
+        try:
+            producer.poll(timeout_s)
+        finally:
+            _inside.client = False
+        self.report.write()
+
+    def _flush(self, producer: "Producer", timeout_s: float) -> None:
+        _inside.client = True
+        try:
+            producer.flush(max(0.0, timeout_s))
+        finally:
+            _inside.client = False
 
     def _on_answer(
         self, event: str, id: str, on_result: OnResult | None, error: "KafkaError | None", message: "Message"
@@ -263,56 +291,19 @@ class Channel:
             recent = text if time.monotonic() - seen_s < max(30.0, self.settings.delivery_timeout_s) else None
         return describe(event, id, error.name(), error.str(), self.settings.location, recent)
 
-    def _leave_to_parent(self) -> None:
-        """Forgets, in a forked child, what belongs to the parent: its events, and a producer without its
-        threads.
-        """
-        if self._producer is not None:
-            # Destroying it here would wait for threads that the child has not, so this reference is never
-            # given back.
-            import ctypes
 
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
-        self._producer = self._thread = None
-        self.report = FailureReport()
-        self._reset()
+def refuse_inside_callback(action: str) -> None:
+    """Raises PublisherUnusable where the thread is in a callback, for which `action` would wait."""
+    if _inside.client:
+        raise PublisherUnusable(
+            f"Do not {action} from an on_delivery callback, for which it would wait: leave it to another thread."
+        )
 
 
 def queue_full(record: Record, settings: PublisherSettings) -> QueueFull:
     """The error for a record that found no room."""
     return QueueFull(
         f"Event {record.event} (id {record.id}) was not published: the queue was full for "
-        f"{settings.queue_timeout_s:g} s, as the brokers at {settings.location.servers} take events more slowly "
-        "than they are published, or not at all. Publish it later, or raise queue_timeout_s."
+        f"{settings.queue_timeout_s:g} s, as the brokers at {settings.location.servers} take events more "
+        "slowly than they are published, or not at all. Publish it later, or raise queue_timeout_s."
     )
-
-
-_open_channels: set[Channel] = set()
-
-
-def _close_at_exit(channel: Channel) -> None:
-    _open_channels.add(channel)
-    # A child of multiprocessing ends without exit handlers, but runs its own finalizers.
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        from multiprocessing.util import Finalize
-
-        Finalize(None, close_all, exitpriority=0)
-
-
-def close_all() -> None:
-    """Closes all open channels, within EXIT_TIMEOUT_S altogether."""
-    deadline_s = time.monotonic() + EXIT_TIMEOUT_S
-    for channel in list(_open_channels):
-        channel.close(min(channel.settings.close_timeout_s, max(0.0, deadline_s - time.monotonic())))
-
-
-def _after_fork_in_child() -> None:
-    for channel in list(_open_channels):
-        channel._leave_to_parent()
-    _open_channels.clear()
-
-
-atexit.register(close_all)
-if hasattr(os, "register_at_fork"):  # Windows cannot fork.
-    os.register_at_fork(after_in_child=_after_fork_in_child)

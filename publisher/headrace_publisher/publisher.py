@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, Unpack
 
-from .channel import Channel, OnResult
+from .channel import Channel, OnResult, refuse_inside_callback
 from .delivery import Delivery, DeliveryCallback, call_back
 from .errors import DeliveryFailed, HeadracePublisherError
 from .record import Headers, Payload, RecordBuilder
@@ -115,7 +115,7 @@ class Publisher:
         Parameters and errors are those of `publish`, and DeliveryFailed comes here for every failure, after
         `delivery_timeout_s` at the latest.
         """
-        self._channel.refuse_own_thread("deliver")
+        refuse_inside_callback("deliver")
         record = self._builder(event, headers).build(payload, key=key, id=id, time=time)
         done = threading.Event()
         outcome: list[Delivery] = []

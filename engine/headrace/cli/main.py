@@ -6,7 +6,6 @@ import logging
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from headrace.cli import dead_letters, listings, running, triggers
@@ -24,30 +23,27 @@ for part in (running, triggers, listings, dead_letters):
     part.register(app)
 
 
-@app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
-    if version:
-        from importlib.metadata import version as version_of
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-        print(version_of("headrace"))
+        print(version("headrace"))
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of the command itself; the subcommands do the work."""
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 it could not be done, 2 wrong usage."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.ClickException as wrong:
-        wrong.show()
-        sys.exit(wrong.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has seen enough, as in `headrace events x | head`.
-        sys.stderr.close()
-        sys.exit(0)
+        app()
     except HeadraceError as error:
         logging.getLogger(__name__).debug("the command failed", exc_info=True)
         say(f"headrace: {error}")

@@ -13,7 +13,10 @@ from rich.table import Table
 
 from headrace.model.times import instant_text
 
-console = Console(highlight=False)
+_PIPE_WIDTH = 240
+"""Columns of a table that no terminal shows: wide enough for grep."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -23,11 +26,13 @@ def print_json(row: Any) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], empty: str) -> None:
+def print_table(columns: list[str], rows: Iterable[Iterable[object]], empty: str) -> None:
     """Print rows as a table, or the sentence `empty` where there are none."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    *names, last = columns
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     if table.row_count:

@@ -32,30 +32,50 @@ def main(flow_file: str) -> dict[str, Any]:
         # Metaflow would create its local datastore in the working directory.
         os.environ.setdefault("METAFLOW_DATASTORE_SYSROOT_LOCAL", directory)
         try:
-            metaflow_cli = importlib.import_module("metaflow.cli")
+            answer = _add_command()
         except ImportError as error:
             return {"error": f"{sys.executable} has no Metaflow ({error}): install it there, or set another Python"}
-        return _answer(flow_file, metaflow_cli)
+        sys.argv = [flow_file, _COMMAND]
+        return _run(flow_file, answer)
 
 
-def _answer(flow_file: str, metaflow_cli: Any) -> dict[str, Any]:
+def _add_command() -> dict[str, Any]:
+    """Add our command to the command line of the flow that starts next; return the object that it will fill in."""
+    flow_spec: Any = importlib.import_module("metaflow").FlowSpec
+    flow_context = importlib.import_module("metaflow.parameters").flow_context
     answer: dict[str, Any] = {}
+    start_flow = flow_spec.__init__
 
-    @metaflow_cli.cli.command(name=_COMMAND)  # type: ignore[untyped-decorator]
-    @metaflow_cli.click.pass_obj  # type: ignore[untyped-decorator]
+    def start_flow_with_our_command(flow: Any, use_cli: bool = True) -> None:
+        if use_cli:
+            # Its module reads the flow's configurations when it is first imported, so it must know the flow by then.
+            with flow_context(type(flow)):
+                command_line = importlib.import_module("metaflow.cli")
+            _extend(command_line, answer)
+        start_flow(flow, use_cli)
+
+    flow_spec.__init__ = start_flow_with_our_command
+    return answer
+
+
+def _extend(command_line: Any, answer: dict[str, Any]) -> None:
+    @command_line.cli.command(name=_COMMAND)  # type: ignore[untyped-decorator]
+    @command_line.click.pass_obj  # type: ignore[untyped-decorator]
     def describe(state: Any) -> None:
         answer.update(_description(state.flow))
 
     # Metaflow prints what a flow's author did wrong, and exits; we have to tell it ourselves.
-    metaflow_cli.main = functools.partial(metaflow_cli.main, handle_exceptions=False)
-    sys.argv = [flow_file, _COMMAND]
+    command_line.main = functools.partial(command_line.main, handle_exceptions=False)
+
+
+def _run(flow_file: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Run the flow's file, and return the answer or what kept it from being given."""
     code: object = None
     try:
         runpy.run_path(flow_file, run_name="__main__")
     except SystemExit as end:
         code = end.code
     except BaseException as error:
-        traceback.print_exc()
         what = str(error) or type(error).__name__
         if type(error).__module__.startswith("metaflow."):
             return {"error": f"Metaflow refuses the flow {flow_file}: {what}{_place(error, flow_file)}"}

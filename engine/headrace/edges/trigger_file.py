@@ -57,8 +57,8 @@ def _load(node: yaml.Node, source: str, directory: Path) -> LoadedTrigger:
     except yaml.YAMLError as error:
         raise TriggerError(f"{source}:{line}: this is not YAML: {getattr(error, 'problem', error)}") from None
     except ValidationError as error:
-        lines = [_sentence(node, detail, source) for detail in error.errors()]
-        raise TriggerError("\n".join(dict.fromkeys(lines))) from None
+        found = sorted((_sentence(node, detail) for detail in error.errors()), key=lambda pair: pair[0])
+        raise TriggerError("\n".join(dict.fromkeys(f"{source}:{at}: {text}" for at, text in found))) from None
 
 
 class _Constructor(yaml.constructor.SafeConstructor):
@@ -68,7 +68,7 @@ class _Constructor(yaml.constructor.SafeConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda self, node: self.construct_yaml_str(node))
 
 
-def _sentence(node: yaml.Node, detail: Any, source: str) -> str:
+def _sentence(node: yaml.Node, detail: Any) -> tuple[int, str]:
     location = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     found, path = _walk(node, location)
     where = ".".join(map(str, path)) or "the trigger"
@@ -80,8 +80,9 @@ def _sentence(node: yaml.Node, detail: Any, source: str) -> str:
         case "missing":
             text = f"{where if path else 'the trigger'} lacks {'.'.join(missing)}"
         case _:
-            text = f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-    return f"{source}:{line}: {text}"
+            message = detail["msg"].removeprefix("Value error, ")
+            text = message if message.startswith(str(path[-1]) if path else "\0") else f"{where}: {message}"
+    return line, text
 
 
 def _walk(node: yaml.Node, location: list[Any]) -> tuple[yaml.Node, list[Any]]:
