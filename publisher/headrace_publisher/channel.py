@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import lifetime
 from .delivery import Delivery, FailureReport, call_back, describe
 from .errors import DeliveryFailed, InvalidAttribute, NotConfigured, PublisherUnusable, QueueFull
+from .nesting import in_callback, refuse_in_callback, running_callbacks
 from .record import Record
 from .settings import PublisherSettings
 
@@ -27,19 +28,6 @@ _PURGE_TIMEOUT_S = 1.0
 _RECORDS_PER_POLL = 1000
 
 OnResult = Callable[[Delivery], None]
-
-
-class _Inside(threading.local):
-    """Whether this thread is inside a call to librdkafka that runs callbacks.
-
-    Its Python binding aborts the process where such calls are nested: where a callback flushes, or a signal handler
-    that runs during a callback.
-    """
-
-    client = False
-
-
-_inside = _Inside()
 
 
 class Channel:
@@ -118,11 +106,11 @@ class Channel:
         try:
             return self.try_send(record, on_result)
         except BufferError as error:
-            if _inside.client:  # Room comes only after this callback has returned.
+            if in_callback():  # Room comes only after this callback has returned.
                 raise queue_full(record, self.settings) from error
             deadline_s = time.monotonic() + self.settings.queue_timeout_s
         except DeliveryFailed as failure:
-            if failure.reason != "_UNKNOWN_TOPIC" or _inside.client:
+            if failure.reason != "_UNKNOWN_TOPIC" or in_callback():
                 raise
             # librdkafka remembers that the topic was missing. It may have been made since.
             self.refresh(record.event)
@@ -166,7 +154,7 @@ class Channel:
                     except Exception:
                         self.send(Record(event, id, key, value, headers), None)
                     append(id)
-                if not _inside.client:
+                if not in_callback():
                     self._poll(producer, 0)
         finally:
             with self._lock:
@@ -180,36 +168,38 @@ class Channel:
         from confluent_kafka import KafkaException
 
         producer = self._ready()
-        _inside.client = True
         try:
-            producer.list_topics(event, timeout=_REFRESH_TIMEOUT_S)
+            with running_callbacks():
+                producer.list_topics(event, timeout=_REFRESH_TIMEOUT_S)
         except KafkaException as error:
             self._on_error(error.args[0])
-        finally:
-            _inside.client = False
 
     def flush(self, timeout_s: float) -> int:
         """Waits until all is delivered; returns how many events are not, counting those that failed since."""
-        refuse_inside_callback("flush")
+        refuse_in_callback("flush")
         waiting = 0
-        if (producer := self._producer) is not None:
-            self._flush(producer, timeout_s)
-            self._poll(producer, 0)
-            waiting = len(producer)
+        if (producer := self._producer) is not None and self._flush(producer, timeout_s):
+            # librdkafka's count includes what waits to be told beside records, such as connection errors.
+            waiting = max(1, min(self._poll(producer, 0) for _ in range(3)))
         self.report.write()
         return waiting + self.report.take_count()
 
     def close(self, timeout_s: float) -> int:
-        """Flushes, gives up what is left, reporting each event, and disconnects. Repeating it does nothing."""
-        refuse_inside_callback("close")
+        """Flushes, gives up what is left, reporting each event, and disconnects. Repeating it does nothing.
+
+        Returns how many events are undelivered, which with the end is an exact number.
+        """
+        refuse_in_callback("close")
         with self._lock:
             if self._closed:
                 return 0
             self._closed = True
         try:
-            return self.flush(timeout_s)
+            if (producer := self._producer) is not None:
+                self._flush(producer, timeout_s)
         finally:  # An impatient Ctrl-C, too, shall be told what was lost.
             self._disconnect()
+        return self.report.take_count()
 
     def leave_to_parent(self) -> None:
         """In a forked child: forgets the parent's events, and its producer, whose threads the child has not."""
@@ -251,20 +241,16 @@ class Channel:
                 self._under_way.wait(_POLL_S if self._batches else _IDLE_POLL_S)
             self._poll(producer, _POLL_S if len(producer) else 0)
 
-    def _poll(self, producer: "Producer", timeout_s: float) -> None:
-        _inside.client = True
-        try:
+    def _poll(self, producer: "Producer", timeout_s: float) -> int:
+        with running_callbacks():
             producer.poll(timeout_s)
-        finally:
-            _inside.client = False
         self.report.write()
+        return len(producer)
 
-    def _flush(self, producer: "Producer", timeout_s: float) -> None:
-        _inside.client = True
-        try:
-            producer.flush(max(0.0, timeout_s))
-        finally:
-            _inside.client = False
+    @staticmethod
+    def _flush(producer: "Producer", timeout_s: float) -> int:
+        with running_callbacks():
+            return producer.flush(max(0.0, timeout_s))
 
     def _on_answer(
         self, event: str, id: str, on_result: OnResult | None, error: "KafkaError | None", message: "Message"
@@ -292,18 +278,10 @@ class Channel:
         return describe(event, id, error.name(), error.str(), self.settings.location, recent)
 
 
-def refuse_inside_callback(action: str) -> None:
-    """Raises PublisherUnusable where the thread is in a callback, for which `action` would wait."""
-    if _inside.client:
-        raise PublisherUnusable(
-            f"Do not {action} from an on_delivery callback, for which it would wait: leave it to another thread."
-        )
-
-
 def queue_full(record: Record, settings: PublisherSettings) -> QueueFull:
     """The error for a record that found no room."""
     return QueueFull(
-        f"Event {record.event} (id {record.id}) was not published: the queue was full for "
-        f"{settings.queue_timeout_s:g} s, as the brokers at {settings.location.servers} take events more "
-        "slowly than they are published, or not at all. Publish it later, or raise queue_timeout_s."
+        f"Event {record.event} (id {record.id}) was not published: it found no room in the queue (limit of waiting: "
+        f"{settings.queue_timeout_s:g} s), as the brokers at {settings.location.servers} take events more slowly than "
+        "they are published, or not at all. Publish it later, or raise queue_timeout_s."
     )

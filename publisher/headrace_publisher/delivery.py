@@ -109,9 +109,10 @@ class FailureReport:
             return
         with self._lock:
             waiting, self._waiting = self._waiting, Counter()
-        lines = [failure if times == 1 else f"{times} times: {failure}" for failure, times in waiting.items()]
-        if len(lines) > LINES_MAX:
-            lines[LINES_MAX:] = [f"{len(lines) - LINES_MAX} further events were not delivered either."]
+        shown = list(waiting.items())[:LINES_MAX]
+        lines = [failure if times == 1 else f"{times} times: {failure}" for failure, times in shown]
+        if further := waiting.total() - sum(times for _, times in shown):
+            lines.append(f"{further} further events were not delivered either.")
         say(*lines)
 
 

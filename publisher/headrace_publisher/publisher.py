@@ -7,9 +7,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, Unpack
 
-from .channel import Channel, OnResult, refuse_inside_callback
+from .channel import Channel, OnResult
 from .delivery import Delivery, DeliveryCallback, call_back
 from .errors import DeliveryFailed, HeadracePublisherError
+from .nesting import refuse_in_callback
 from .record import Headers, Payload, RecordBuilder
 from .settings import PublisherOptions, PublisherSettings, resolve
 
@@ -115,7 +116,7 @@ class Publisher:
         Parameters and errors are those of `publish`, and DeliveryFailed comes here for every failure, after
         `delivery_timeout_s` at the latest.
         """
-        refuse_inside_callback("deliver")
+        refuse_in_callback("deliver")
         record = self._builder(event, headers).build(payload, key=key, id=id, time=time)
         done = threading.Event()
         outcome: list[Delivery] = []

@@ -89,7 +89,7 @@ def _not_json(event: str, fault: str) -> InvalidPayload:
 
 def _fault(value: object, path: str, depth: int) -> str | None:
     """What keeps `value` from being JSON, with the path to it, or None."""
-    if depth > _NESTING_MAX:
+    if depth > _NESTING_MAX and isinstance(value, dict | list | tuple):
         return f"`{path[:80]}…` is nested deeper than {_NESTING_MAX} levels"
     if isinstance(value, dict):
         for key, item in value.items():
@@ -203,6 +203,9 @@ def _checked_headers(headers: Headers, event: str) -> dict[str, str | bytes]:
     for name, value in headers.items():
         if not isinstance(name, str) or not name or not isinstance(value, str | bytes):
             raise InvalidAttribute(f"A header of event {event} must be a name with str or bytes: {name!r}.")
+        # Kafka's client crashes on a name that is not Unicode, and cuts one that holds a zero.
+        if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+            raise InvalidAttribute(f"The header name {name!r} of event {event} cannot be written as UTF-8 text.")
         if name.lower() in _RESERVED_HEADERS:
             raise InvalidAttribute(
                 f"The header {name} of event {event} is set by the publisher: use the argument for it, or another name."

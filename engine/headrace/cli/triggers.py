@@ -159,9 +159,11 @@ def publish(
             left = publisher.flush(DELIVERY_TIMEOUT_S)
     except HeadracePublisherError as error:
         raise HeadraceError(str(error)) from None
-    if failures or left:
-        # The publisher has said why on stderr.
-        raise HeadraceError(f"the event {published} was not delivered")
+    if failures:
+        # The publisher has said on stderr which event was not delivered, and why: one sentence is enough.
+        raise typer.Exit(1)
+    if left:
+        raise HeadraceError(f"the event {published} was not delivered within {DELIVERY_TIMEOUT_S:.0f} s")
     print(published)
 
 

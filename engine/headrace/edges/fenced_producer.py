@@ -176,13 +176,7 @@ class FencedProducer:
         batch = _Batch(self, self._loop.create_future(), self._fence.now_s())
         produce, report, count, size = producer.produce, batch.report, 0, 0
         try:
-            records = list(records)
-            last = {}
-            for i, r in enumerate(records):
-                last[(r[0], r[1])] = i
-            lasts = set(last.values())
-            for i, (topic, partition, key, value, headers) in enumerate(records):
-                report = batch.report if i in lasts else None
+            for topic, partition, key, value, headers in records:
                 if headers:
                     produce(topic, value, key, partition, report, headers=list(headers))
                 else:
@@ -202,10 +196,9 @@ class FencedProducer:
         self._outstanding_bytes += size
         if self._outstanding_records > self._records_max or self._outstanding_bytes > self._bytes_max:
             self._room.clear()
-        count = len(lasts)
         batch.expected = count
         # The last report may have come before `expected` was set; then nobody else has noticed it.
-        if batch.delivered == batch.expected:
+        if batch.delivered == count:
             self._batch_delivered(batch)
         return batch.future
 

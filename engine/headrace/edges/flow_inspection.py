@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from headrace.edges import flow_inspector
+from headrace.edges.flow_user import environment_with_user
 from headrace.model.errors import TargetError
 
 # Importing a flow imports what it needs, and that may be a deep-learning framework on a cold disk.
@@ -95,6 +96,7 @@ async def _inspect(path: Path, python: str) -> FlowInspection:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=environment_with_user(),
         start_new_session=True,
     )
     try:

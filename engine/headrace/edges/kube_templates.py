@@ -108,7 +108,10 @@ class Templates:
             return None
         if reply.status != 200:
             return TemplatesUnavailable(_refusal(kind, namespace, name, reply))
-        target = target_of(orjson.loads(reply.body))
+        try:
+            target = target_of(orjson.loads(reply.body))
+        except (orjson.JSONDecodeError, AttributeError):
+            return TemplatesUnavailable(f"{kind} {name}: the answer of {self._api.server} was not understood")
         while len(self._answers) >= _ANSWERS_MAX:
             del self._answers[next(iter(self._answers))]
         self._answers[key] = _Answer(target, asked_s)

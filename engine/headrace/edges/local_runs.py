@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from headrace.edges import run_guard
+from headrace.edges.flow_user import environment_with_user
 from headrace.model.errors import HeadraceError, SettingsError
 
 LOGS_MAX = 1000
@@ -178,7 +179,7 @@ class LocalRuns:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=output,
-                    env={**os.environ, **environment},
+                    env={**environment_with_user(), **environment},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, all_partitions, consumer, read_to_end
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, all_partitions, consumer, no_broker, read_to_end
 from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings
 
@@ -93,7 +93,7 @@ def _changes(messages: object) -> list[TriggerChange]:
 
 
 def read_triggers(settings: Settings) -> dict[str, TriggerRecord]:
-    """Return every deployed trigger by its name.
+    """Return every deployed trigger by its name; none where Headrace never ran on this Kafka.
 
     Raises:
         NoBrokerError: Kafka does not answer.
@@ -107,5 +107,9 @@ def read_triggers(settings: Settings) -> dict[str, TriggerRecord]:
             else:
                 triggers[change.name] = change.record
         return triggers
+    except KafkaException as error:
+        if error.args[0].code() in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return {}
+        raise no_broker(settings, error) from None
     finally:
         feed.close()

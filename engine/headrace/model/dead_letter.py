@@ -120,7 +120,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode()
 
 
-def event_dead_letter(event: Event, reason: Reason, message: str, trigger: str) -> DeadLetter:
+def event_dead_letter(event: Event, reason: Reason, message: str, trigger: str | None) -> DeadLetter:
     """Set an event aside for one trigger. Its id and time travel as headers, so that a retry is the same event."""
     headers = [("ce_id", event.id.encode()), ("ce_time", instant_text(event.time_ms).encode())]
     return dead_letter(

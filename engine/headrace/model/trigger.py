@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from headrace.model import bounds
 from headrace.model.errors import EventNameError, TriggerError
@@ -86,9 +87,9 @@ def _event_names(value: Any) -> Any:
     return value
 
 
-def _later(field: str, supported: str) -> Any:
+def _later(field: str) -> Any:
     def refuse(value: Any) -> Any:
-        raise ValueError(f"{field} is not supported by this version of Headrace{supported}")
+        raise ValueError(f"{field} is not supported by this version of Headrace")
 
     return BeforeValidator(refuse)
 
@@ -96,15 +97,15 @@ def _later(field: str, supported: str) -> Any:
 class TriggerSpec(_Strict):
     """The rule itself."""
 
-    events: Annotated[list[Dependency], BeforeValidator(_event_names)] = Field(
-        min_length=1, max_length=bounds.DEPENDENCIES_PER_TRIGGER_MAX
-    )
+    events: Annotated[
+        list[Dependency], BeforeValidator(_event_names, json_schema_input_type=list[Dependency | str])
+    ] = Field(min_length=1, max_length=bounds.DEPENDENCIES_PER_TRIGGER_MAX)
     window: Duration | None = Field(None, description="Longest span between the events of one firing; default 1h.")
     match: Literal["latest", "each"] = "latest"
     require: Literal["all"] = "all"
-    deadline: Annotated[None, _later("deadline", "")] = Field(None, exclude=True)
+    deadline: SkipJsonSchema[Annotated[None, _later("deadline")]] = Field(None, exclude=True)
     run: Run
-    limits: Annotated[None, _later("limits", "")] = Field(None, exclude=True)
+    limits: SkipJsonSchema[Annotated[None, _later("limits")]] = Field(None, exclude=True)
     max_age: Duration | None = Field(None, alias="maxAge", description="Older firings become dead letters.")
     paused: bool = Field(False, description="Hold firings; they start once a later deployment says false.")
 

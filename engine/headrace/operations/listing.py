@@ -69,6 +69,11 @@ def _existing(settings: Settings, client: Any, topic: str) -> list[TopicPartitio
         partitions = all_partitions(client, topic)
     except KafkaException as error:
         raise no_broker(settings, error) from None
+    if not partitions and topic in (internal.name for internal in settings.internal_topics()):
+        raise NotFoundError(
+            f"there is no topic {topic}, so Headrace never ran on this Kafka: start it with `headrace up`, or its "
+            "roles with `headrace run ROLE`"
+        )
     if not partitions:
         raise NotFoundError(f"there is no topic {topic}: it is made when a trigger that waits for it is deployed")
     return partitions

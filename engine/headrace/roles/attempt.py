@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from headrace.model.dead_letter import Reason
 from headrace.model.errors import TargetError
 from headrace.model.firing import Firing
 from headrace.stages.bind import Refusal, Target, bind
-from headrace.stages.workflow import Answer, classify, firing_of_workflow, workflow
+from headrace.stages.workflow import FIRING_ANNOTATION, Answer, classify, firing_of_workflow, workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Startable:
 
     flow: Path
     parameters: dict[str, str]
+    environment: dict[str, str]
+    """Variables for the process, beside the engine's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +145,12 @@ class LocalFlows:
         except TargetError as error:
             return Refusal(Reason.UNKNOWN_FLOW, str(error))
         parameters = bind(firing, Target(inspected.parameters, metaflow=True, local=True))
-        return parameters if isinstance(parameters, Refusal) else Startable(flow, parameters)
+        if isinstance(parameters, Refusal):
+            return parameters
+        return Startable(flow, parameters, {"METAFLOW_RUN_TAGS": _tags(firing)})
+
+
+def _tags(firing: Firing) -> str:
+    """Return what makes the run findable in Metaflow: the same two facts that a Workflow has as labels."""
+    own = f"headrace.dev/trigger:{firing.definition.trigger} {FIRING_ANNOTATION}:{firing.id}"
+    return f"{os.environ.get('METAFLOW_RUN_TAGS', '')} {own}".strip()

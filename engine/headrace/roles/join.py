@@ -130,4 +130,7 @@ def _decode(topic: str, raw: RawFrame) -> tuple[Frame | Tick, list[DeadLetter]]:
 async def run(settings: Settings, partitions: dict[str, int], health: Health, stop: asyncio.Event) -> None:
     """Run one join until `stop` is set."""
     log.info("join starts (pid %d)", os.getpid())
-    await Joiner(settings, partitions, health, settings.state / "faust").run(stop)
+    data = settings.state / "faust"
+    # `headrace run join` is often the first to need the state directory; only `headrace up` makes it before.
+    data.mkdir(parents=True, exist_ok=True)
+    await Joiner(settings, partitions, health, data).run(stop)

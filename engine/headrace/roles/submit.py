@@ -271,7 +271,9 @@ class Submitter:
         await self._record(held.partition, intent)
         self._slots_reserved.discard(held.firing.id)
         try:
-            process = await self._local.start(held.firing.id, startable.flow, startable.parameters)
+            process = await self._local.start(
+                held.firing.id, startable.flow, startable.parameters, startable.environment
+            )
         except LocalRunNotStarted as error:
             await self._again(held, TryAgain(str(error)), retried=False)
             return

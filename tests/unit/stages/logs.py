@@ -5,14 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hypothesis import strategies as st
-
 from headrace.model.definition import Definition
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
+from hypothesis import strategies as st
+
 from tests.unit.stages.build import make_definition
 
-Records = list[Frame | Tick]
+
+class Records(list[Frame | Tick]):
+    """A log, which shows itself as one line for each record, so that a failing example can be read."""
+
+    def __repr__(self) -> str:
+        return "\n".join(["", *(f"  {offset}: {_line(record)}" for offset, record in enumerate(self))])
+
+
+def _line(record: Frame | Tick) -> str:
+    if isinstance(record, Tick):
+        return f"tick@{record.time_ms}"
+    return "  ".join(_text(match) for match in record.matches)
+
+
+def _text(match: Match) -> str:
+    definition, event = match.definition, match.event
+    passed = "".join(definition.dependencies[index] for index in match.dependencies)
+    rule = f"{definition.match} {definition.window_ms}+{definition.lateness_ms}"
+    return f"{definition.trigger}({rule}) {event.id}:{passed}@{event.time_ms} key={match.key}"
+
 
 COARSE_MS = 100
 """Event times and windows are multiples of this, so that equal times and exact window ends come up often."""
@@ -93,7 +112,7 @@ def definitions(draw: st.DrawFn) -> tuple[Definition, Definition]:
 
 def records(triggers: Sequence[Definition], taken: Sequence[Step]) -> Records:
     """Lay `taken` out as the records of one partition."""
-    result: Records = []
+    result = Records()
     frame: list[Match] = []
     past: list[Match] = []
     # Ids count arrivals only, so that a log and its copy with duplicates speak of the same events.

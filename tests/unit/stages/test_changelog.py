@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import orjson
 import pytest
-
 from headrace.model.errors import RecordError
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages import changelog
 from headrace.stages.changelog import Change
 from headrace.stages.join import JoinState
+
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import small_changelog_records
 
@@ -139,6 +139,7 @@ def test_an_id_that_comes_back_does_not_alter_the_past() -> None:
         a:  1(x)             195   196(x)          x is too large for its head's record
         b:                      195
     """
+
     def match(event_id: str, name: str, time_ms: int, payload: str = "{}") -> Match:
         event = make_event(event_id, name, time_ms, time_ms, payload=payload)
         return Match(make_definition(window_ms=100), event, ("ab".index(name),), "")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-
 from headrace.model.dead_letter import Reason
 from headrace.model.errors import RecordError
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
+
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.timeline import play
 
@@ -143,17 +143,13 @@ def test_events_of_two_topics_may_have_the_same_id() -> None:
     """An event is a record on its topic: two producers that both count 1, 2, 3 must not hide each other's events."""
     orders, payments = make_event("1", "orders", 1), make_event("1", "payments", 2)
     definition = make_definition(("orders", "payments"))
-    joined = JoinState(0).apply(
-        0, Frame((Match(definition, orders, (0,), ""), Match(definition, payments, (1,), "")))
-    )
+    joined = JoinState(0).apply(0, Frame((Match(definition, orders, (0,), ""), Match(definition, payments, (1,), ""))))
     assert [firing.events for firing in joined.firings] == [(orders, payments)]
 
 
 def test_a_firing_carries_its_definition_key_and_events_in_the_order_of_the_dependencies() -> None:
     a, b = make_event("x", "a", 3, payload='{"n":1.10}'), make_event("y", "b", 2)
-    (firing,) = JoinState(0).apply(
-        0, Frame((Match(DEFINITION, b, (1,), "7"), Match(DEFINITION, a, (0,), "7")))
-    ).firings
+    (firing,) = JoinState(0).apply(0, Frame((Match(DEFINITION, b, (1,), "7"), Match(DEFINITION, a, (0,), "7")))).firings
     assert (firing.definition, firing.key, firing.events, firing.time_ms) == (DEFINITION, "7", (a, b), 3)
 
 

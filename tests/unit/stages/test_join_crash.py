@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from headrace.model.frame import Frame, Match, Tick
+from headrace.stages import changelog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headrace.model.frame import Frame, Match, Tick
-from headrace.stages import changelog
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import Compaction, Kafka, Life, live, run_whole, small_changelog_records, waiting
 from tests.unit.stages.logs import REPUBLISHED_MS, Records, logs
@@ -51,9 +51,7 @@ def test_nor_where_heads_do_not_fit_their_own_records(log: Records, crashing: li
 
 
 @given(logs(shifts_ms=REPUBLISHED_MS, payload_characters_max=40), lives, last_life)
-def test_nor_where_events_are_published_again_with_later_times(
-    log: Records, crashing: list[Life], last: Life
-) -> None:
+def test_nor_where_events_are_published_again_with_later_times(log: Records, crashing: list[Life], last: Life) -> None:
     with small_changelog_records():
         check_lives(log, crashing, last)
 
@@ -74,7 +72,7 @@ def test_a_crash_between_any_two_effects(log: Records, behind: int, compaction: 
 
 @given(logs(payload_characters_max=40), lives)
 def test_once_all_has_expired_the_changelog_holds_nothing_but_the_partition(log: Records, crashing: list[Life]) -> None:
-    log = [*log, Tick(100_000), Tick(200_000)]
+    log = Records([*log, Tick(100_000), Tick(200_000)])
     with small_changelog_records():
         kafka = Kafka(log)
         for life in crashing:
@@ -94,7 +92,7 @@ def many_under_one_key() -> Records:
         event = make_event(f"{name}{number}", name, 1_000 + number, number, payload=payload)
         return Match(definition, event, ("ab".index(name),), "1")
 
-    log: Records = []
+    log = Records()
     for first in range(0, 350, 10):
         numbers = range(first, first + 10)
         log.append(Frame(tuple(match("a", number) for number in numbers)))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from headrace.model.definition import Definition
 from headrace.model.firing import Firing
 from headrace.model.frame import Frame, Match
 from headrace.stages.join import JoinState
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.unit.stages.build import make_definition, make_event
-from tests.unit.stages.crash import run_whole, waiting
+from tests.unit.stages.crash import waiting
 from tests.unit.stages.logs import REPUBLISHED_MS, Again, Records, Step, definitions, logs, records, steps
 from tests.unit.stages.oracle import Fired, NaiveJoin
-
 
 
 def play(log: Records) -> tuple[list[Fired], list[str], JoinState]:
@@ -102,7 +101,7 @@ def test_with_each_n_complete_sets_give_n_firings_in_any_order(
         for number in range(sets)
         for name in names
     ]
-    log: Records = [Frame((match,)) for match in data.draw(st.permutations(arrivals))]
+    log = Records(Frame((match,)) for match in data.draw(st.permutations(arrivals)))
     firings = firings_of(log)
     assert len(firings) == sets
     assert {event.id for firing in firings for event in firing.events} == {match.event.id for match in arrivals}

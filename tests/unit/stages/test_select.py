@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from headrace.stages.select import assign, complete
+
 from tests.unit.stages.build import make_event
 from tests.unit.stages.timeline import fires, play
 

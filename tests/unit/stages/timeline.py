@@ -1,9 +1,9 @@
 """Timelines as text: what arrives, in the order of arrival, and what fires.
 
-    a@4       an event of dependency a with event time 4 ms
-    ab@4      an event that passes both dependencies
-    a@4'      another event with the same time; the same text again is a duplicate
-    tick@20   join time becomes 20 ms
+a@4       an event of dependency a with event time 4 ms
+ab@4      an event that passes both dependencies
+a@4'      another event with the same time; the same text again is a duplicate
+tick@20   join time becomes 20 ms
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from headrace.model.definition import Definition
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
+
 from tests.unit.stages.build import make_definition
 
 _ARRIVAL = re.compile(r"(?P<places>[a-h]+)@(?P<time_ms>-?\d+)'*")

@@ -1,0 +1,1 @@
+"""Measurements on real parts, each beside a baseline of the same run."""

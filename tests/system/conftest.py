@@ -1,0 +1,16 @@
+"""The fixtures of all system tests: a real Kafka, a real Kubernetes API server, and the engine between them."""
+
+from tests.system.engine_fixtures import engine, idle_engine, tenant
+from tests.system.kafka_fixtures import kafka, secure_kafka, topic_prefix
+from tests.system.kube_fixtures import kube, kube_namespace
+
+__all__ = [
+    "engine",
+    "idle_engine",
+    "kafka",
+    "kube",
+    "kube_namespace",
+    "secure_kafka",
+    "tenant",
+    "topic_prefix",
+]
