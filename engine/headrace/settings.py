@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 from headrace_publisher.settings import kafka_properties
 
-from headrace.model.errors import SettingsError, TriggerError
+from headrace.model.errors import EventNameError, SettingsError, TriggerError
+from headrace.model.names import check_event_name
 from headrace.model.times import duration_ms
 from headrace.model.topics import InternalTopic, TopicNames, internal_topics
 
@@ -80,7 +81,7 @@ def load(environment: Mapping[str, str] | None = None, **flags: object) -> Setti
     settings = Settings(
         bootstrap_servers=str(servers) if servers else None,
         kafka={name: value for name, value in kafka.items() if name != "bootstrap.servers"},
-        topics=TopicNames(env.get("HEADRACE_TOPIC_PREFIX") or str(left.get("topic_prefix") or "headrace.")),
+        topics=TopicNames(_prefix(env.get("HEADRACE_TOPIC_PREFIX") or str(left.get("topic_prefix") or "headrace."))),
         state=state,
         namespaces=_namespaces(env.get("HEADRACE_NAMESPACES", "")),
         window_ms=_duration(env, "HEADRACE_WINDOW", "1h"),
@@ -104,6 +105,15 @@ def _state_file(state: Path) -> dict[str, object]:
             f"{state / STATE_FILE} cannot be read ({error}): remove it, or start `headrace up`"
         ) from None
     return left if isinstance(left, dict) else {}
+
+
+def _prefix(text: str) -> str:
+    try:
+        return check_event_name(text)
+    except EventNameError:
+        raise SettingsError(
+            f"HEADRACE_TOPIC_PREFIX is {text!r}; topics' names begin with it, so use letters, digits, '.', '_' and '-'"
+        ) from None
 
 
 def _namespaces(text: str) -> tuple[str, ...] | None:

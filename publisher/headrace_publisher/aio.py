@@ -22,8 +22,7 @@ class AsyncPublisher:
     """Publishes events from one event loop; an async context manager.
 
     Takes the arguments of Publisher. Many `publish` calls may run at once (`asyncio.gather`), and should
-    where throughput counts: each waits for its own acknowledgement only. Events keep their order by the order
-    of the calls.
+    where throughput counts: each waits for its own acknowledgement only. Events have the order of the calls.
     """
 
     def __init__(self, bootstrap_servers: str | None = None, **options: Unpack[PublisherOptions]) -> None:
@@ -130,9 +129,7 @@ class AsyncPublisher:
         return True
 
     def _arrive(self, answer: asyncio.Future[Delivery], delivery: Delivery) -> None:
-        """Takes an outcome on the channel's thread. The loop is woken once for all that arrive until it
-        looks.
-        """
+        """Takes an outcome on the channel's thread, and wakes the loop once for all that arrive until it looks."""
         self._arrived.append((answer, delivery))
         if self._hand_over_is_due or self._loop is None:
             return

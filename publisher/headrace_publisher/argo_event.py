@@ -23,9 +23,8 @@ class ArgoEvent:
     Takes the place of `metaflow.integrations.ArgoEvent`, with the same arguments, and flows see the same
     payload.
 
-    - `name`: the event's name, or a callable without arguments that returns it
-      (`namespaced_event_name('foo')`) and is
-      called at each `publish`.
+    - `name`: the event's name, or a callable without arguments that returns it, such as Metaflow's
+      `namespaced_event_name('foo')`, and is called at each `publish`.
     - `url`: `kafka://host:port[,host:port…]` publishes to these brokers instead of the configured ones
       (see `settings.bootstrap_servers`). An HTTP address is refused, as this class speaks to Kafka alone.
     - `payload`: fields of the event, which become parameters of the flows.
@@ -85,9 +84,10 @@ class ArgoEvent:
                 raise error
             say(str(error))
             return None
-        fields = {**self._payload, **(payload or {})}
         id = new_id()
         try:
+            fields = {**self._payload, **(payload or {})}
+            id = identity(fields) or id
             return self._publish(id, fields, wait=not ignore_errors)
         # With `ignore_errors` a flow must go on whatever happens here, as it does with Metaflow's class.
         except Exception as error:
@@ -99,16 +99,15 @@ class ArgoEvent:
     def _publish(self, id: str, fields: Mapping[str, Any], wait: bool) -> str | None:
         name = check_event_name(self._name() if callable(self._name) else self._name)
         payload = metaflow_payload(name, id, fields, datetime.now(UTC))
-        event_id = identity(payload) or id
         publisher = shared_publisher(self._servers)
         if wait:
-            delivery = publisher.deliver(name, payload, id=event_id)
+            delivery = publisher.deliver(name, payload, id=id)
             if self._on_delivery is not None:
                 call_back(self._on_delivery, delivery)
         else:
-            publisher.publish(name, payload, id=event_id, on_delivery=self._on_delivery)
-        shown_id: str | None = payload["id"]
-        return shown_id
+            publisher.publish(name, payload, id=id, on_delivery=self._on_delivery)
+        payload_id: str | None = payload["id"]
+        return payload_id
 
     def _report(self, id: str, error: Exception) -> None:
         name = self._shown_name()
@@ -124,9 +123,7 @@ class ArgoEvent:
 
 
 def metaflow_payload(name: str, id: str, fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The payload as Metaflow's class makes it: its five fields, which `fields` may override, and then
-    `fields`.
-    """
+    """The payload as Metaflow's class makes it: five fields of its own, which `fields` may override, and `fields`."""
     return {
         "name": name,
         "id": id,
@@ -138,12 +135,11 @@ def metaflow_payload(name: str, id: str, fields: Mapping[str, Any], now: datetim
 
 
 def identity(payload: Mapping[str, Any]) -> str | None:
-    """The payload's `id` if it identifies the event, which is Headrace's rule for Metaflow envelopes; else
-    None.
+    """The payload's `id` if it identifies the event, else None.
 
-    It does if it is a UUID, or the pathspec of the run that the payload reports. Anything else could be the
-    id of a customer or an order, which many events share, and all but the first of them would be lost as
-    duplicates.
+    It does, as in Metaflow's envelopes, if it is a UUID, or the pathspec of the run that the payload reports.
+    Anything else could be the id of a customer or an order, which many events share, and all but the first of
+    them would be lost as duplicates.
     """
     id = payload.get("id")
     if not isinstance(id, str) or not id:
@@ -157,9 +153,7 @@ def identity(payload: Mapping[str, Any]) -> str | None:
 
 
 def shared_publisher(servers: str | None = None) -> Publisher:
-    """The process's publisher for these brokers and the environment's settings; the end of the process closes
-    it.
-    """
+    """The process's publisher for these brokers and the environment's settings, open until the process ends."""
     settings = resolve(servers, os.environ)
     with _publishers_lock:
         publisher = _publishers.get(settings)

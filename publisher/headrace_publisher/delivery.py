@@ -102,9 +102,7 @@ class FailureReport:
         return count
 
     def write(self) -> None:
-        """Writes what was noted since the last call: equal sentences once, with their number, LINES_MAX in
-        all.
-        """
+        """Writes what was noted since the last call: LINES_MAX sentences, equal ones once, and a count of the rest."""
         if not self._waiting:
             return
         with self._lock:
@@ -117,9 +115,7 @@ class FailureReport:
 
 
 def call_back(on_delivery: DeliveryCallback, delivery: Delivery) -> None:
-    """Calls a user's callback. What it raises is shown and goes no further, as other events' outcomes wait
-    behind it.
-    """
+    """Calls a user's callback; what it raises is only shown, as other events' outcomes wait behind it."""
     try:
         on_delivery(delivery)
     except Exception:

@@ -45,9 +45,7 @@ class PublisherUnusable(HeadracePublisherError):
 
 
 class QueueFull(HeadracePublisherError):
-    """The publisher's queue stayed full for `queue_timeout_s`: events are made faster than the brokers take
-    them.
-    """
+    """The queue stayed full for `queue_timeout_s`, as events are made faster than the brokers take them."""
 
 
 class DeliveryFailed(HeadracePublisherError):

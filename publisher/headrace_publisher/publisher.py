@@ -81,8 +81,8 @@ class Publisher:
         one by one, so an iterator may bring any number. Where an error ends this early (see `publish`), its
         `ids` are those of the events already queued.
 
-        Outcomes go to `on_delivery`, at half the speed. Without it, failures are reported on stderr without
-        ids.
+        Outcomes go to `on_delivery`, which takes several times as long. Without it, failures are reported on
+        stderr without ids.
         """
         builder = self._builder(event, headers)
         ids: list[str] = []

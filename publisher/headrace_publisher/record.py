@@ -1,6 +1,4 @@
-"""What becomes of an event on its topic: JSON as the value, CloudEvents 1.0 attributes as headers. No I/O in
-here.
-"""
+"""What becomes of an event on its topic: JSON as the value, CloudEvents 1.0 attributes as headers. No I/O here."""
 
 import math
 import re
@@ -214,9 +212,7 @@ def _checked_headers(headers: Headers, event: str) -> dict[str, str | bytes]:
 
 
 def _time_or_now(time: datetime | str | None, event: str) -> str:
-    """The time, or now, as RFC 3339 text in UTC with microseconds; InvalidAttribute for a naive or unreadable
-    one.
-    """
+    """The time, or now, as RFC 3339 text in UTC; raises InvalidAttribute for one that names no instant."""
     try:
         moment = datetime.fromisoformat(time) if isinstance(time, str) else time or datetime.now(UTC)
         if not isinstance(moment, datetime) or moment.tzinfo is None:

@@ -117,9 +117,7 @@ class PublisherOptions(TypedDict, total=False):
     """What Publisher and AsyncPublisher take beside the brokers, all by keyword."""
 
     kafka: Mapping[str, str]
-    """librdkafka properties by their own names; they win over `HEADRACE_KAFKA_*` and over this package's
-    defaults.
-    """
+    """librdkafka properties by their own names; they win over `HEADRACE_KAFKA_*`, and that over our defaults."""
     source: str
     """The CloudEvents source of all events, a URI reference; default `/headrace-publisher/<host name>`."""
     delivery_timeout_s: float
@@ -127,9 +125,7 @@ class PublisherOptions(TypedDict, total=False):
     queue_timeout_s: float
     """How long publishing waits for room in a full queue; default 5."""
     close_timeout_s: float
-    """How long closing, and the process's exit, wait for what is undelivered; default 10, which is the most
-    at exit.
-    """
+    """How long closing waits for what is undelivered; default 10, which is the most at the process's end."""
     payload_bytes_max: int
     """The bound of a payload as JSON; default 1 MiB."""
 

@@ -72,7 +72,10 @@ def records() -> list[tuple[str, Any]]:
     return [
         ("trigger", yaml.safe_load(TRIGGER)),
         ("trigger", orjson.loads(trigger_record().encode())),
-        ("frame", orjson.loads(encode_frame([Match(definition, left, (0,), '"eu"'), Match(definition, right, (1,), "")]))),
+        (
+            "frame",
+            orjson.loads(encode_frame([Match(definition, left, (0,), '"eu"'), Match(definition, right, (1,), "")])),
+        ),
         ("frame", orjson.loads(encode_tick(5))),
         ("firing", orjson.loads(firing.encode())),
         ("run", orjson.loads(run.encode())),

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+from headrace.cli.main import main
+
 from tests.support.kafka import wait_until
 
 ROLES = ("route", "join", "submit")
@@ -57,6 +60,23 @@ class Said:
 
     def __str__(self) -> str:
         return f"headrace {' '.join(self.arguments)} (stdout: {self.stdout!r}, stderr: {self.stderr!r})"
+
+
+def here(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
+    """Run a command in this process, for the many wrong uses that only differ in what is said before any work begins.
+
+    Those need no process of their own, whose start would take longer than all the rest.
+    """
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["headrace", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    stdout, stderr = capsys.readouterr()
+    return Said(arguments, code, stdout, stderr)
 
 
 class RoleProcess:

@@ -62,8 +62,8 @@ class KubeGateway:
 
     async def close(self) -> None:
         """Go away, with all connections; doing so again does nothing."""
-        await self._client.close()
         await self._runner.cleanup()
+        await self._client.close()
 
     @property
     def url(self) -> str:
@@ -111,6 +111,8 @@ class KubeGateway:
                 pass
             finally:
                 self._streams.discard(transport)
+                if answer.connection is not None and answer.connection.transport is not None:
+                    answer.connection.transport.abort()
             return passed
 
 

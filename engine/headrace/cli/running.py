@@ -12,6 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("up")(up)
     app.command("run")(run)
+    app.command("demo")(demo)
 
 
 def up(
@@ -36,3 +37,14 @@ def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join or
         raise SettingsError(f"this version of Headrace has no role {role}; it has {', '.join(ROLES)}")
     configure_logging(role)
     start_role(role, connected())
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself: 0 if every expected run succeeded.")] = False,
+    state: Annotated[Path | None, typer.Option(help="Directory to work in and keep; default a temporary one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the demo's own Kafka; default a free one.")] = None,
+) -> None:
+    """Show it all: a Kafka of its own, two Metaflow flows, a stream of events, and the runs that come of it."""
+    from headrace.cli.demo.command import demonstrate
+
+    raise typer.Exit(demonstrate(once, state, port))

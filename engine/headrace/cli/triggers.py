@@ -50,7 +50,7 @@ def deploy(
     if not as_json:
         console.print("What will trigger execution:")
         for record in records:
-            console.print(f"    {_sentence(record, settings)}", markup=False, soft_wrap=True)
+            console.print(f"    {trigger_sentence(record, settings)}", markup=False, soft_wrap=True)
 
 
 def _load(file: str) -> list[LoadedTrigger]:
@@ -65,7 +65,8 @@ def _load(file: str) -> list[LoadedTrigger]:
         raise TriggerError(f"{file} cannot be read: {error}") from None
 
 
-def _sentence(record: TriggerRecord, settings: Settings) -> str:
+def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:
+    """Say what a trigger starts, and when."""
     spec = record.spec
     names = [dependency.name for dependency in spec.events]
     events = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

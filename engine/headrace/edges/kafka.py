@@ -9,18 +9,29 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from headrace.model.errors import NoBrokerError
+from headrace.model.errors import NoBrokerError, SettingsError
 from headrace.model.event import Position
 from headrace.settings import Settings
 from headrace.stages.read import RawRecord
 
 REQUEST_TIMEOUT_S = 10.0
+_SETTLE_INTERVAL_S = 0.05
+_LEADER_SETTLES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _PRODUCER_ONLY = ("acks", "linger.", "delivery.", "enable.idempotence", "queue.buffering.", "batch.", "message.")
 
 
 def admin_client(settings: Settings) -> AdminClient:
-    """Make an admin client."""
-    return AdminClient(without(settings.client(), _PRODUCER_ONLY))
+    """Make an admin client.
+
+    Raises:
+        SettingsError: librdkafka does not know a property, or refuses its value.
+    """
+    try:
+        return AdminClient(without(settings.client(), _PRODUCER_ONLY))
+    except KafkaException as error:
+        raise SettingsError(
+            f"Kafka's client refuses its settings ({error.args[0].str()}): check the variables HEADRACE_KAFKA_*"
+        ) from None
 
 
 def consumer(settings: Settings, **properties: str) -> Consumer:
@@ -103,7 +114,7 @@ def read_to_end(client: Consumer, starts: list[TopicPartition], timeout_s: float
     ends: dict[tuple[str, int], int] = {}
     assignment = []
     for start in starts:
-        low, high = client.get_watermark_offsets(start, timeout=REQUEST_TIMEOUT_S)
+        low, high = watermarks(client, start)
         first = max(low, start.offset) if start.offset >= 0 else low
         if first < high:
             ends[(start.topic, start.partition)] = high
@@ -128,6 +139,23 @@ def read_to_end(client: Consumer, starts: list[TopicPartition], timeout_s: float
             if at.offset >= ends[(at.topic, at.partition)]:
                 del ends[(at.topic, at.partition)]
     client.unassign()
+
+
+def watermarks(client: Consumer, at: TopicPartition) -> tuple[int, int]:
+    """Return a partition's first offset and the one after its last; a leader that is not there yet is waited for.
+
+    Raises:
+        KafkaException: no broker answers, or the partition has no leader for long.
+    """
+    deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            # A topic made a moment ago has its leader in the metadata before the leader itself knows.
+            if error.args[0].code() not in _LEADER_SETTLES or time.monotonic() > deadline_s:
+                raise
+            time.sleep(_SETTLE_INTERVAL_S)
 
 
 def all_partitions(client: Consumer | AdminClient, topic: str) -> list[TopicPartition]:

@@ -142,9 +142,12 @@ class KubeApi:
             try:
                 async with self._watch_session.get(_url(used.server, path), timeout=timeout, **self._options) as stream:
                     if stream.status == 200:
-                        yield b""
-                        async for line in _lines(stream.content):
-                            yield line
+                        try:
+                            yield b""
+                            async for line in _lines(stream.content):
+                                yield line
+                        finally:
+                            _abort(stream)
                         return
                     reply = Reply(stream.status, await stream.read(), _retry_after_s(stream))
             except TimeoutError as error:
@@ -274,6 +277,12 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     text = response.headers.get("Retry-After", "")
     # Kubernetes writes whole seconds; the header's other form, a date, is a proxy's and not worth a parser.
     return float(text) if text.isascii() and text.isdigit() else None
+
+
+def _abort(stream: aiohttp.ClientResponse) -> None:
+    """Drop the connection of a watch that is left before its end: saying goodbye by TLS would outlast the event loop."""
+    if stream.connection is not None and stream.connection.transport is not None:
+        stream.connection.transport.abort()
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, all_partitions, consumer, no_broker, read_to_end
+from headrace.edges.kafka import all_partitions, consumer, no_broker, read_to_end, watermarks
 from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings
 
@@ -42,7 +42,7 @@ class TriggerFeed:
         Raises:
             NoBrokerError: Kafka does not answer.
         """
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=REQUEST_TIMEOUT_S)
+        _, end = watermarks(self._consumer, TopicPartition(self._topic, 0))
         if end - 1 <= self.applied:
             return []
         if not self._assigned:

@@ -13,6 +13,9 @@ from headrace.model.errors import TriggerError
 from headrace.model.trigger import TriggerFile
 
 
+_NULL = "tag:yaml.org,2002:null"
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedTrigger:
     """One trigger of one file."""
@@ -36,7 +39,7 @@ def load_triggers(text: str, source: str, directory: Path) -> list[LoadedTrigger
         TriggerError: the text is no YAML, or a trigger is not right; file, line and field are named.
     """
     try:
-        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None and node.tag != _NULL]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""

@@ -50,7 +50,7 @@ class DeadLetter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: Literal[1] = 1
-    id: str = Field(description="The same thing set aside twice has one id.")
+    id: str = Field(description="The same thing set aside twice has one id; after a retry it has another.")
     kind: Literal["event", "firing", "record"]
     reason: Reason
     message: str = Field(description="A sentence that says what was wrong.")
@@ -93,12 +93,17 @@ def dead_letter(
     headers: list[tuple[str, bytes]] | None = None,
     trigger: str | None = None,
     event_id: str | None = None,
+    retry_of: str = "",
 ) -> DeadLetter:
-    """Set one record aside. Bytes beyond the bound stay where they are; the position then stands for them."""
+    """Set one record aside. Bytes beyond the bound stay where they are; the position then stands for them.
+
+    Args:
+        retry_of: id of the dead letter whose retry failed again; taking that one away must not take this one along.
+    """
     headers = headers or []
     size = len(value or b"") + len(key or b"") + sum(len(name) + len(text or b"") for name, text in headers)
     keep = size <= bounds.DEAD_LETTER_BYTES_MAX
-    identity = f"{kind}\x00{reason}\x00{trigger or ''}\x00{position}"
+    identity = f"{kind}\x00{reason}\x00{trigger or ''}\x00{position}" + (f"\x00{retry_of}" if retry_of else "")
     return DeadLetter(
         id=hashlib.sha256(identity.encode()).hexdigest()[:16],
         kind=kind,

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from headrace.edges.fenced_producer import producer_properties
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, consumer, no_broker
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, consumer, no_broker, watermarks
 from headrace.edges.topics import ensure_event_topics, ensure_internal_topics, partition_counts
 from headrace.edges.trigger_feed import read_triggers
 from headrace.edges.trigger_file import LoadedTrigger
@@ -141,7 +141,7 @@ class _Confirmations:
     def __enter__(self) -> _Confirmations:
         self._consumer: Consumer = consumer(self._settings, group_id=f"{self._settings.topics.prefix}deploy-reader")
         at = TopicPartition(self._settings.topics.progress, 0)
-        _, at.offset = self._consumer.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+        _, at.offset = watermarks(self._consumer, at)
         self._consumer.assign([at])
         return self
 
@@ -208,7 +208,7 @@ def resume(settings: Settings, event: str, announce: Callable[[str], None]) -> N
         count = partition_counts(admin_client(settings), {event}).get(event, 0)
         lows = {}
         for partition in range(count):
-            low, _ = client.get_watermark_offsets(TopicPartition(event, partition), timeout=REQUEST_TIMEOUT_S)
+            low, _ = watermarks(client, TopicPartition(event, partition))
             lows[str(partition)] = low
     finally:
         client.close()

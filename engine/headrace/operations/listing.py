@@ -19,6 +19,7 @@ from headrace.edges.kafka import (
     no_broker,
     raw_record,
     read_to_end,
+    watermarks,
 )
 from headrace.edges.trigger_feed import read_triggers
 from headrace.model.dead_letter import DeadLetter
@@ -48,7 +49,7 @@ def follow(settings: Settings, topic: str, *, follow: bool, last: int | None = N
         partitions = _existing(settings, client, topic)
         starts, ends = [], []
         for at in partitions:
-            low, high = client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+            low, high = watermarks(client, at)
             starts.append(TopicPartition(topic, at.partition, low if last is None else max(low, high - last)))
             ends.append(TopicPartition(topic, at.partition, high))
         yield from read_to_end(client, starts)

@@ -50,7 +50,7 @@ def retry(settings: Settings, letter: DeadLetter) -> str:
         firing = Firing.decode(value)
         count = partition_counts(admin_client(settings), {names.firings})[names.firings]
         partition = firing_partition_of(firing.definition.trigger, count)
-        _send(settings, names.firings, partition, firing.id.encode(), value, [(RETRY_HEADER, b"1")])
+        _send(settings, names.firings, partition, firing.id.encode(), value, [(RETRY_HEADER, letter.id.encode())])
         where = names.firings
     else:
         headers = [(name, base64.b64decode(text)) for name, text in letter.headers]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, watermarks
 from headrace.roles.handover import Handover
 from headrace.roles.ledger import Ledger, read_ledger
 from headrace.settings import Settings
@@ -112,7 +112,7 @@ class FiringFeed:
         committed = client.committed(partitions, timeout=REQUEST_TIMEOUT_S) if partitions else []
         ledgers = {}
         for at in committed:
-            low, _ = client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+            low, _ = watermarks(client, at)
             at.offset = at.offset if at.offset >= 0 else low
             ledgers[at.partition] = read_ledger(self._settings, at.partition, at.offset, time.time_ns() // 1_000_000)
             self._handovers[at.partition] = Handover()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, read_to_end
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, read_to_end, watermarks
 from headrace.model import bounds
 from headrace.model.errors import RecordError
 from headrace.model.run import Run, RunState
@@ -77,7 +77,7 @@ def _time_of(client: object, at: TopicPartition, now_ms: int) -> int:
     from confluent_kafka import Consumer
 
     assert isinstance(client, Consumer)
-    _, end = client.get_watermark_offsets(at, timeout=REQUEST_TIMEOUT_S)
+    _, end = watermarks(client, at)
     if at.offset >= end:
         return now_ms
     for message in read_to_end(client, [at]):

@@ -45,6 +45,7 @@ API_CONNECTIONS_WARM = 32
 GIVE_UP_MS = 24 * 3_600_000
 """A firing that could not start for this long becomes a dead letter."""
 RETRY_HEADER = "headrace-retry"
+"""Its value is the dead letter's id."""
 DELIVERY_TIMEOUT_S = 60.0
 STOP_LOCAL_S = 10.0
 LOCAL_LOGS = "runs"
@@ -154,7 +155,7 @@ class Submitter:
 
     async def _submit_message(self, message: Message, partition: int, offset: int) -> None:
         value = message.value() or b""
-        retry = any(name == RETRY_HEADER for name, _ in header_pairs(message))
+        retry_of = _retry_of(message)
         try:
             firing = Firing.decode(value)
         except RecordError as error:
@@ -164,10 +165,10 @@ class Submitter:
             self._feed.done(partition, offset)
             return
         ledger = self._ledgers.setdefault(partition, Ledger())
-        if firing.id in self._active or firing.id in self._waiting or ledger.is_decided(firing.id, retry):
+        if firing.id in self._active or firing.id in self._waiting or ledger.is_decided(firing.id, retry=bool(retry_of)):
             metrics.SUBMISSIONS.labels("duplicate").inc()
         else:
-            await self._submit(Held(firing, partition, Why.RETRY, 0.0, 0, _now_ms()), retried=False)
+            await self._submit(Held(firing, partition, Why.RETRY, 0.0, 0, _now_ms(), retry_of), retried=False)
         self._feed.done(partition, offset)
 
     def _try_waiting(self) -> None:
@@ -259,6 +260,7 @@ class Submitter:
             value=firing.encode(),
             trigger=firing.definition.trigger,
             event_id=newest.id,
+            retry_of=held.retry_of,
         )
         await self._producer.send(self._names.dead_letters, 0, letter.id.encode(), letter.encode())
         run = self._run(held, RunState.REFUSED, reason=refusal.reason, message=refusal.message)
@@ -313,6 +315,12 @@ class Submitter:
         await self._producer.send(self._names.runs, partition, run.firing.encode(), run.encode())
         if partition in self._ledgers:
             self._ledgers[partition].note(run.firing, run.state)
+
+
+def _retry_of(message: Message) -> str:
+    """Return the id of the dead letter whose retry this record is; empty if it is none."""
+    values = [value for name, value in header_pairs(message) if name == RETRY_HEADER]
+    return values[-1].decode() if values and isinstance(values[-1], bytes) else ""
 
 
 def _now_ms() -> int:

@@ -33,6 +33,8 @@ class Held:
     attempts: int
     since_ms: int
     """When it first had to wait, milliseconds since 1970."""
+    retry_of: str = ""
+    """The dead letter that a person asked to retry; empty for a firing that comes by itself."""
 
 
 class Waiting:

@@ -83,7 +83,8 @@ def live(kafka: Kafka, life: Life) -> JoinState | None:
     # At least the last record is read again: a state takes in what it restored with its first record.
     for offset in range(max(0, min(next_offset, len(kafka.log) - 1)), len(kafka.log)):
         joined = state.apply(offset, kafka.log[offset])
-        for effect in [*joined.firings, *joined.changes]:
+        effects: list[Firing | Change] = [*joined.firings, *joined.changes]
+        for effect in effects:
             if left == 0:
                 return None
             left = left - 1 if left is not None else None

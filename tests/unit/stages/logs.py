@@ -29,7 +29,7 @@ def _line(record: Frame | Tick) -> str:
 def _text(match: Match) -> str:
     definition, event = match.definition, match.event
     passed = "".join(definition.dependencies[index] for index in match.dependencies)
-    rule = f"{definition.match} {definition.window_ms}+{definition.lateness_ms}"
+    rule = f"{definition.match} {definition.window_ms}+{definition.lateness_ms} g{definition.generation}"
     return f"{definition.trigger}({rule}) {event.id}:{passed}@{event.time_ms} key={match.key}"
 
 
@@ -61,11 +61,19 @@ class Again:
 
 
 @dataclass(frozen=True)
+class Redefine:
+    """A new generation of a trigger; `keeping` says that what waits for it is still wanted."""
+
+    trigger: int
+    keeping: bool
+
+
+@dataclass(frozen=True)
 class Cut:
     """The end of a frame."""
 
 
-Step = Arrival | Again | Cut | Tick
+Step = Arrival | Again | Redefine | Cut | Tick
 
 
 def _coarse_ms(count: int) -> int:
@@ -89,7 +97,8 @@ def steps(*, shifts_ms: Sequence[int] = (0,), payload_characters_max: int = 0) -
     )
     again = st.builds(Again, back=st.integers(1, 8), shift_ms=st.sampled_from(shifts_ms))
     ticks = st.builds(Tick, st.integers(0, 100 * COARSE_MS))
-    step = st.one_of(arrivals, arrivals, arrivals, arrivals, again, ticks, st.just(Cut()))
+    redefinitions = st.builds(Redefine, trigger=st.integers(0, 1), keeping=st.booleans())
+    step = st.one_of(arrivals, arrivals, arrivals, arrivals, arrivals, again, ticks, redefinitions, st.just(Cut()))
     # Short logs shrink well; long ones meet the rare states.
     return st.one_of(st.lists(step, min_size=2, max_size=10), st.lists(step, min_size=15, max_size=45))
 
@@ -115,11 +124,12 @@ def records(triggers: Sequence[Definition], taken: Sequence[Step]) -> Records:
     result = Records()
     frame: list[Match] = []
     past: list[Match] = []
+    current = list(triggers)
     # Ids count arrivals only, so that a log and its copy with duplicates speak of the same events.
     for number, step in enumerate(taken):
         match step:
             case Arrival():
-                frame.append(_match(triggers, step, number, f"e{len(past)}"))
+                frame.append(_match(current, step, number, f"e{len(past)}"))
                 past.append(frame[-1])
             case Again() if len(past) >= step.back:
                 old = past[-step.back]
@@ -127,6 +137,11 @@ def records(triggers: Sequence[Definition], taken: Sequence[Step]) -> Records:
                 frame.append(replace(old, event=event))
             case Again():
                 pass
+            case Redefine():
+                old_one = current[step.trigger]
+                signature = old_one.signature if step.keeping else f"signature-{number}"
+                changed = replace(old_one, generation=old_one.generation + 1, signature=signature)
+                current[step.trigger] = changed
             case Cut() | Tick():
                 if frame:
                     result.append(Frame(tuple(frame)))

@@ -22,6 +22,8 @@ class _Place:
 
     waiting: list[tuple[int, Event]] = field(default_factory=list)
     done_ms: dict[str, int] = field(default_factory=dict)
+    signature: str = ""
+    generation: int = 0
 
     def forget(self, before_ms: int) -> None:
         self.waiting = [(place, event) for place, event in self.waiting if event.time_ms >= before_ms]
@@ -62,14 +64,20 @@ class NaiveJoin:
     def _arrive(self, match: Match) -> None:
         definition, event = match.definition, match.event
         identity = (definition.trigger, match.key)
-        place = self.places.setdefault(identity, _Place())
-        self.horizons_ms[identity] = definition.window_ms + definition.lateness_ms
         if self.join_time_ms is not None:
             oldest_ms = self.join_time_ms - definition.window_ms - definition.lateness_ms
             if event.time_ms < oldest_ms:
                 self.late.append(event.id)
                 return
-            place.forget(oldest_ms)
+        place = self.places.setdefault(identity, _Place())
+        if definition.signature != place.signature:
+            if definition.generation < place.generation:
+                return
+            place.waiting, place.signature = [], definition.signature
+        place.generation = max(place.generation, definition.generation)
+        self.horizons_ms[identity] = definition.window_ms + definition.lateness_ms
+        if self.join_time_ms is not None:
+            place.forget(self.join_time_ms - self.horizons_ms[identity])
         if place.knows(event.id):
             return
         place.waiting.append((_least_filled(match, place), event))

@@ -56,8 +56,7 @@ def test_a_frame_that_changes_nothing_still_records_the_partition() -> None:
 def test_a_large_event_lies_beside_its_head_from_before_it_to_after_it() -> None:
     state = JoinState(0)
     assert kinds(state.apply(0, frame("a1", payload=BIG)).changes) == ["e", "h", "p"]
-    assert kinds(state.apply(1, frame("b300")).changes) == ["h", "p"]
-    assert kinds(state.apply(2, frame("b3")).changes) == ["h", "-e", "p"]
+    assert kinds(state.apply(1, frame("b3")).changes) == ["h", "-e", "p"]
 
 
 def test_used_ids_are_sealed_before_the_head_that_counts_on_them() -> None:
@@ -145,7 +144,7 @@ def test_an_id_that_comes_back_does_not_alter_the_past() -> None:
         return Match(make_definition(window_ms=100), event, ("ab".index(name),), "")
 
     last = Frame((match("a195", "a", 195), match("b195", "b", 195), match("x", "a", 196, BIG)))
-    log = [Frame((match("x", "a", 1, BIG), match("a90", "a", 90))), Tick(150), last]
+    log: list[Frame | Tick] = [Frame((match("x", "a", 1, BIG), match("a90", "a", 90))), Tick(150), last]
     state = JoinState(0)
     changes = [change for offset in (0, 1) for change in state.apply(offset, log[offset]).changes]
     joined = state.apply(2, last)

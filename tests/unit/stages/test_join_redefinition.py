@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from headrace.model.definition import Definition
 from headrace.model.frame import Frame, Match, Tick
@@ -85,8 +86,8 @@ def test_a_longer_lateness_does_not_bring_expired_events_back() -> None:
 
 
 def test_the_signature_says_what_waiting_events_depend_on() -> None:
-    base = {"events": [{"name": "a", "key": "event.k"}, {"name": "b"}]}
-    keeping = [
+    base: dict[str, Any] = {"events": [{"name": "a", "key": "event.k"}, {"name": "b"}]}
+    keeping: list[dict[str, Any]] = [
         {"run": {"workflowTemplate": "other"}},
         {"run": {"workflowTemplate": "model-refresh", "parameters": {"x": 1}}},
         {"paused": True},
@@ -95,7 +96,7 @@ def test_the_signature_says_what_waiting_events_depend_on() -> None:
         # The design lists events, key and window; how sets are chosen is none of these.
         {"match": "each"},
     ]
-    dropping = [
+    dropping: list[dict[str, Any]] = [
         {"events": [{"name": "a", "key": "event.other"}, {"name": "b"}]},
         {"events": [{"name": "a"}, {"name": "b"}]},
         {"events": [{"name": "a", "key": "event.k", "filter": "event.x > 1"}, {"name": "b"}]},

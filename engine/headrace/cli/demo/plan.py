@@ -9,6 +9,8 @@ from typing import Any
 
 MODEL_REFRESH = "demo/model-refresh"
 DAILY_MARGIN = "demo/daily-margin"
+FLOWS = {MODEL_REFRESH: "ModelRefresh", DAILY_MARGIN: "DailyMargin"}
+"""Trigger -> the name of the flow that it starts."""
 TIER = "prod"
 DAYS_DEFAULT = 7
 """What model_refresh.py itself sets where an event names no days."""
