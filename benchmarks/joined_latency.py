@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer
@@ -148,7 +149,7 @@ def stage_seconds(servers: str) -> dict[str, list[float]]:
     steps = list(stamps)
     return {
         f"{a} to {b}": [stamps[b][key] - stamps[a][key] for key in stamps["run"] if '"pair-' in key]
-        for a, b in zip(steps, steps[1:], strict=False)
+        for a, b in pairwise(steps)
     }
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
-from headrace_publisher.settings import kafka_properties
 
 from headrace.model.errors import EventNameError, SettingsError, TriggerError
 from headrace.model.names import check_event_name
 from headrace.model.times import duration_ms
 from headrace.model.topics import InternalTopic, TopicNames, internal_topics
+from headrace_publisher.settings import kafka_properties
 
 STATE_FILE = "up.json"
 _PREFIX = "HEADRACE_"

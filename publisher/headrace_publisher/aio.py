@@ -31,8 +31,10 @@ class AsyncPublisher:
         self._arrived: deque[tuple[asyncio.Future[Delivery], Delivery]] = deque()
         self._hand_over_is_due = False
         self._room = asyncio.Event()
-        # Its waiters go in order, so a full queue keeps the calls' order.
-        self._waiting_for_room = asyncio.Lock()
+        # Whoever waits for room waits here, in order; and nobody goes first while somebody waits. (The lock alone
+        # does not say that: between two of its waiters it is free for a moment.)
+        self._turn = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def settings(self) -> PublisherSettings:
@@ -100,7 +102,7 @@ class AsyncPublisher:
 
     async def _send(self, record: Record, answer: asyncio.Future[Delivery]) -> None:
         on_result = partial(self._arrive, answer)
-        if not self._waiting_for_room.locked():
+        if not self._waiting:
             try:
                 return self._channel.try_send(record, on_result)
             except BufferError:
@@ -110,8 +112,9 @@ class AsyncPublisher:
                     raise
                 # librdkafka remembers that the topic was missing. It may have been made since.
                 await asyncio.to_thread(self._channel.refresh, record.event)
+        self._waiting += 1
         try:
-            async with asyncio.timeout(self._channel.settings.queue_timeout_s), self._waiting_for_room:
+            async with asyncio.timeout(self._channel.settings.queue_timeout_s), self._turn:
                 while not self._sent(record, on_result):
                     self._room.clear()
                     # librdkafka frees a place just after it reports it, so one wake-up can come too early.
@@ -120,6 +123,8 @@ class AsyncPublisher:
                             await self._room.wait()
         except TimeoutError as error:
             raise queue_full(record, self._channel.settings) from error
+        finally:
+            self._waiting -= 1
 
     def _sent(self, record: Record, on_result: OnResult) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headrace.cli.main import main
 
+from headrace.cli.main import main
 from tests.support.kafka import wait_until
 
 ROLES = ("route", "join", "submit")
@@ -62,14 +63,25 @@ class Said:
         return f"headrace {' '.join(self.arguments)} (stdout: {self.stdout!r}, stderr: {self.stderr!r})"
 
 
-def here(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
-    """Run a command in this process, for the many wrong uses that only differ in what is said before any work begins.
+def here(
+    capsys: pytest.CaptureFixture[str],
+    environment: Mapping[str, str],
+    *arguments: str,
+    stdin: str = "",
+) -> Said:
+    """Run a command in this process, for the many wrong uses that end before any work begins.
 
-    Those need no process of their own, whose start would take longer than all the rest.
+    The start of a process of their own would take longer than all the rest. They are real all the same: the same
+    `main`, the same broker.
     """
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["headrace", *arguments])
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        for name in [name for name in os.environ if name.startswith(("HEADRACE_", "KUBE"))]:
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
         try:
             main()
             code = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from .kube_server import KubeServer
 
+_SHUTDOWN_TIMEOUT_S = 5.0
 _PASSED_ON = ("Authorization", "Accept", "Content-Type")
 
 
@@ -47,7 +49,7 @@ class KubeGateway:
         self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=0))
         application = web.Application()
         application.router.add_route("*", "/{tail:.*}", self._handle)
-        self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -62,8 +64,9 @@ class KubeGateway:
 
     async def close(self) -> None:
         """Go away, with all connections; doing so again does nothing."""
-        await self._runner.cleanup()
+        # First the server's side, whose end ends all answers under way.
         await self._client.close()
+        await self._runner.cleanup()
 
     @property
     def url(self) -> str:
@@ -81,6 +84,7 @@ class KubeGateway:
     def cut_streams(self) -> int:
         """Break all answers under way, without their proper end; return how many there were."""
         streams = list(self._streams)
+        self._streams.clear()
         for stream in streams:
             stream.abort()
         return len(streams)
@@ -98,22 +102,25 @@ class KubeGateway:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         url = self._server.url + request.raw_path
         body = await request.read()
-        async with self._client.request(request.method, url, data=body or None, headers=headers) as answer:
-            passed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
-            await passed.prepare(request)
-            self._streams.add(transport)
-            try:
-                async for part in answer.content.iter_any():
-                    await passed.write(part)
-                await passed.write_eof()
-            except (ConnectionError, asyncio.CancelledError):
-                # The client is gone, mostly because a test cut it off.
-                pass
-            finally:
-                self._streams.discard(transport)
-                if answer.connection is not None and answer.connection.transport is not None:
-                    answer.connection.transport.abort()
-            return passed
+        try:
+            async with self._client.request(request.method, url, data=body or None, headers=headers) as answer:
+                return await self._pass_on(answer, request, transport)
+        except (aiohttp.ClientError, RuntimeError) as error:
+            return web.Response(status=502, text=f"the gateway is closing: {error}")
+
+    async def _pass_on(
+        self, answer: aiohttp.ClientResponse, request: web.Request, transport: asyncio.Transport
+    ) -> web.StreamResponse:
+        passed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+        await passed.prepare(request)
+        self._streams.add(transport)
+        # Either side may break off: a test cuts the client's connection, or closes the gateway.
+        with suppress(ConnectionError, aiohttp.ClientError):
+            async for part in answer.content.iter_any():
+                await passed.write(part)
+            await passed.write_eof()
+        self._streams.discard(transport)
+        return passed
 
 
 def write_kubeconfig(

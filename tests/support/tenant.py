@@ -100,16 +100,13 @@ class Tenant:
         """List the runs of one trigger through the command line."""
         return self.engine.cli("runs", "--trigger", self.full(trigger), "--json").expect(0).rows
 
-    def wait_for_run(self, trigger: str, state: str) -> Row:
-        """Return the newest run of a trigger once it is in this state."""
-        found: list[Row] = []
+    def wait_for_state(self, trigger: str, state: str, count: int = 1) -> None:
+        """Return once so many runs of a trigger have reached this state, as their records tell."""
 
-        def is_there() -> bool:
-            found[:] = [row for row in self.runs(trigger) if row["state"] == state]
-            return bool(found)
+        def is_so() -> bool:
+            return sum((t, s) == (trigger, state) for t, _, s in self.run_records()) >= count
 
-        self.engine.wait_until(is_there, f"a run of {trigger} that is {state}")
-        return found[-1]
+        self.engine.wait_until(is_so, f"{count} runs of {trigger} that are {state}")
 
     def dead_letters(self) -> list[Row]:
         """List the dead letters that concern this tenant through the command line."""

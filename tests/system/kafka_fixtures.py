@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from headrace.edges.embedded_kafka import EmbeddedKafkaFailed
 from headrace.edges.kafka_jars import KafkaJarsUnavailable
-
 from tests.support import kafka as servers
 
 BOOTSTRAP_VARIABLE = "HEADRACE_TEST_BOOTSTRAP_SERVERS"

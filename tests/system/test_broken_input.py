@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from headrace.model.times import instant_text
 
-from tests.support.engine import Row
-from tests.support.kafka import DEADLINE_S, publish
+from headrace.model.times import instant_text
+from tests.support.engine import Row, here
+from tests.support.kafka import DEADLINE_S, KafkaServer, publish
 from tests.support.tenant import Bare, Tenant, parameters_of
 
 TWO_MEBIBYTES = 2 * 1024 * 1024
@@ -173,14 +173,19 @@ def test_an_event_that_a_filter_cannot_judge_is_no_match_and_counted(tenant: Ten
 
 
 @pytest.mark.parametrize("name", ["data updated", "größe", "a/b", "..", "x" * 250])
-def test_an_illegal_event_name_is_refused_where_it_is_given(tenant: Tenant, tmp_path: Path, name: str) -> None:
-    said = tenant.engine.cli("publish", name, "-p", "n=1").refusal()
+def test_an_illegal_event_name_is_refused_where_it_is_given(
+    kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    environment = {"HEADRACE_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    said = here(capsys, environment, "publish", name, "-p", "n=1").refusal()
     assert "event" in said and name[:40] in said
     file = tmp_path / "trigger.yaml"
-    file.write_text(tenant.trigger("illegal", ["fine", {"name": name}], "flow"))
-    said = tenant.engine.cli("deploy", str(file)).refusal()
-    line = 1 + file.read_text().splitlines().index(next(t for t in file.read_text().splitlines() if "- name:" in t))
-    assert said.startswith(f"headrace: {file}:{line}: spec.events.1.name"), said
+    file.write_text(
+        "apiVersion: headrace.dev/v1\nkind: Trigger\nmetadata: {name: illegal}\nspec:\n"
+        f"  events:\n    - fine\n    - name: {name}\n  run: {{workflowTemplate: flow}}\n"
+    )
+    said = here(capsys, environment, "deploy", str(file)).refusal()
+    assert said.startswith(f"headrace: {file}:7: spec.events.1.name"), said
 
 
 def test_a_typo_in_a_trigger_file_is_reported_with_file_and_line_and_deploys_nothing(

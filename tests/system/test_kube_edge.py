@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 import pytest
+
 from headrace.edges import kube as kube_edge
 from headrace.edges.kube import ApiUnreachable, KubeApi, RequestRefused, configured
 from headrace.edges.loopback_port import LOOPBACK, free_port
 from headrace.model.errors import TargetError
 from headrace.stages.workflow import FIRING_ANNOTATION, Answer, classify, firing_of_workflow
-
 from tests.support.kube import KubeServer, list_workflows
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
 from tests.system.kube_fixtures import kube, kube_namespace

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import CustomObjectsApi
+
 from headrace.edges import kube_mirror, kube_templates
 from headrace.edges.kube import KubeApi
 from headrace.edges.kube_templates import Templates, TemplatesUnavailable, target_of
 from headrace.stages.bind import Target
-from kubernetes.client import CustomObjectsApi
-
 from tests.support.kube import ARGO_GROUP, ARGO_VERSION, KubeServer, apply_yaml, create_workflow_template
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
 from tests.system.kube_fixtures import kube, kube_namespace

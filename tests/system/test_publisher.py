@@ -7,8 +7,8 @@ import threading
 from collections import Counter
 
 import pytest
-from headrace_publisher import AsyncPublisher, Delivery, DeliveryFailed, InvalidAttribute, Publisher, QueueFull
 
+from headrace_publisher import AsyncPublisher, Delivery, DeliveryFailed, InvalidAttribute, Publisher, QueueFull
 from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics
 from tests.support.published import headers, payload, published, published_ids
 

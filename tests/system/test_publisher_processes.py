@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from headrace_publisher import ArgoEvent, Delivery, DeliveryFailed, Publisher
 
+from headrace_publisher import ArgoEvent, Delivery, DeliveryFailed, Publisher
 from tests.support.kafka import DEADLINE_S, KafkaServer, SecureKafka, create_topics
 from tests.support.published import headers, payload, published, published_ids, records
 

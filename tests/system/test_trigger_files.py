@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import here
+from tests.support.engine import Engine, here
 from tests.support.kafka import KafkaServer
-from tests.support.tenant import Tenant
 
 HEAD = "apiVersion: headrace.dev/v1\nkind: Trigger\nmetadata: {name: broken}\nspec:\n"
 RUN = "  run: {workflowTemplate: flow}\n"
@@ -39,20 +39,24 @@ BROKEN = {
 def test_a_broken_trigger_file_is_refused_with_file_and_line(
     kafka: KafkaServer,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     what: str,
 ) -> None:
-    monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    environment = {"HEADRACE_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     text, expected = BROKEN[what]
     file = tmp_path / "broken.yaml"
     file.write_text(text)
-    refused = here(capsys, "deploy", str(file)).expect(1)
+    refused = here(capsys, environment, "deploy", str(file)).expect(1)
     assert refused.stdout == ""
     assert refused.stderr.startswith(f"headrace: {file}{expected}"), refused
 
 
-def test_files_that_cannot_be_read_or_collide_are_refused(tenant: Tenant, tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_or_collide_are_refused(
+    idle_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusal(*arguments: str, stdin: str = "") -> str:
+        return here(capsys, idle_engine.environment, *arguments, stdin=stdin).refusal()
+
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("größe".encode("latin-1"))
     flow = tmp_path / "flow.py"
@@ -63,12 +67,11 @@ def test_files_that_cannot_be_read_or_collide_are_refused(tenant: Tenant, tmp_pa
         (latin, "cannot be read"),
         (flow, "not flows"),
     ):
-        sentence = tenant.engine.cli("deploy", str(file)).refusal()
+        sentence = refusal("deploy", str(file))
         assert str(file) in sentence and part in sentence
 
-    dotted, folded = f"a.b-{tenant.suffix}", f"a_b-{tenant.suffix}"
-    sentence = tenant.engine.cli("deploy", "-", stdin=tenant.trigger("both", [dotted, folded], "flow")).refusal()
-    assert dotted in sentence and folded in sentence and "cannot both be topics" in sentence
-    twice = "---\n".join([tenant.trigger("twice", [tenant.event("e")], "flow")] * 2)
-    sentence = tenant.engine.cli("deploy", "-", stdin=twice).refusal()
-    assert f"{tenant.full('twice')} stands twice" in sentence
+    unique = uuid.uuid4().hex
+    sentence = refusal("deploy", "-", stdin=f"{HEAD}  events: [a.b-{unique}, a_b-{unique}]\n{RUN}")
+    assert f"a.b-{unique} and a_b-{unique} cannot both be topics" in sentence
+    sentence = refusal("deploy", "-", stdin=f"{HEAD}  events: [e]\n{RUN}---\n{HEAD}  events: [f]\n{RUN}")
+    assert "default/broken stands twice" in sentence

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from headrace.model.times import instant_text
-
 from tests.support.kube import create_workflow_template
 from tests.support.tenant import Bare, Tenant, parameters_of
 
@@ -42,7 +41,8 @@ def test_publish_right_after_deploy_fires_for_an_event_without_a_topic(tenant: T
     (workflow,) = tenant.wait_for_workflows(1)
     # The payload's fields go to the parameters of their names; what the template does not declare stays out.
     assert parameters_of(workflow) == {"rows": "1001", "tier": "prod"}
-    run_row = tenant.wait_for_run("refresh", "started")
+    tenant.wait_for_state("refresh", "started")
+    (run_row,) = tenant.runs("refresh")
     assert [used["id"] for used in run_row["events"]] == [published.stdout.strip()]
 
 
@@ -115,7 +115,8 @@ def test_key_window_latest_and_each_by_event_time(tenant: Tenant) -> None:
         tenant.trigger("latest", sides, "latest", window="10m"),
         tenant.trigger("each", sides, "each", window="10m", match="each"),
     )
-    base_ms = now_ms() - 30 * MINUTE_MS
+    # Neither late, at ten minutes' window and one of lateness, nor further ahead than events may be.
+    base_ms = now_ms() - 8 * MINUTE_MS
     script: Sequence[tuple[int, str]] = [
         # Two that wait, then one that completes: `latest` takes the newer and drops the older.
         (0, '{"k": "pairs", "a": "a0"}'),
@@ -221,9 +222,8 @@ def test_a_paused_trigger_holds_its_firings_until_a_later_deployment(tenant: Ten
     assert tenant.engine.metrics("submit")["headrace_runs_queued"] == 2
 
     tenant.deploy(*triggers(paused=False))
-    tenant.wait_for_workflows(2)
     for trigger in ("single", "both"):
-        tenant.wait_for_run(trigger, "started")
+        tenant.wait_for_state(trigger, "started")
     tenant.settle(single, left, right)
     assert passed(tenant, "n", "m") == [("1", None), ("2", "2")]
     states = sorted((trigger, state) for trigger, _, state in tenant.run_records())

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from headrace.model.times import instant_text
 
 _PIPE_WIDTH = 240
-"""Columns of a table that no terminal shows: wide enough for grep."""
+"""Columns of what no terminal shows: wide enough for grep."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-errors = Console(stderr=True, highlight=False)
+# Payloads are shown as they are, so nothing in them may be taken for an emoji's name.
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_json(row: Any) -> None:
@@ -27,18 +28,18 @@ def print_json(row: Any) -> None:
 
 
 def print_table(columns: list[str], rows: Iterable[Iterable[object]], empty: str) -> None:
-    """Print rows as a table, or the sentence `empty` where there are none."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    *names, last = columns
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    table.add_column(last, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    if table.row_count:
-        console.print(table)
-    else:
+    """Print rows as a table, or the sentence `empty` where there are none.
+
+    Each row is one line however long, for grep; a narrow terminal wraps it, and cuts nothing off.
+    """
+    cells = [[" ".join(str(cell).splitlines()) for cell in row] for row in rows]
+    if not cells:
         errors.print(empty)
+        return
+    widths = [max(cell_len(row[index]) for row in [columns, *cells]) for index in range(len(columns))]
+    for row, style in [(columns, "bold"), *((row, None) for row in cells)]:
+        line = "  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True))
+        console.print(line.rstrip(), style=style, markup=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:

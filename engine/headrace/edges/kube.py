@@ -280,7 +280,7 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
 
 
 def _abort(stream: aiohttp.ClientResponse) -> None:
-    """Drop the connection of a watch that is left before its end: saying goodbye by TLS would outlast the event loop."""
+    """Drop the connection of a watch that is left: a goodbye by TLS may outlast the event loop."""
     if stream.connection is not None and stream.connection.transport is not None:
         stream.connection.transport.abort()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ValidationError
 
 from headrace.model.errors import TriggerError
 from headrace.model.trigger import TriggerFile
-
 
 _NULL = "tag:yaml.org,2002:null"
 
@@ -39,7 +38,7 @@ def load_triggers(text: str, source: str, directory: Path) -> list[LoadedTrigger
         TriggerError: the text is no YAML, or a trigger is not right; file, line and field are named.
     """
     try:
-        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None and node.tag != _NULL]
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node and node.tag != _NULL]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -67,8 +66,10 @@ def _load(node: yaml.Node, source: str, directory: Path) -> LoadedTrigger:
 class _Constructor(yaml.constructor.SafeConstructor):
     """Makes values, but leaves dates as the text that was written."""
 
-
-_Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda self, node: self.construct_yaml_str(node))
+    yaml_constructors: ClassVar[dict[str, Any]] = {
+        **yaml.constructor.SafeConstructor.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": yaml.constructor.SafeConstructor.construct_yaml_str,
+    }
 
 
 def _sentence(node: yaml.Node, detail: Any) -> tuple[int, str]:

@@ -129,8 +129,8 @@ class Nowhere:
         """Refuse, and say what is missing."""
         return Refusal(
             Reason.NO_TARGET,
-            f"{firing.definition.run_kind} {firing.definition.run_target} needs Kubernetes, and no credentials are set: "
-            "set KUBECONFIG or run in a cluster, then retry",
+            f"{firing.definition.run_kind} {firing.definition.run_target} needs Kubernetes, and no credentials are "
+            "set: set KUBECONFIG or run in a cluster, then retry",
         )
 
 

@@ -52,8 +52,15 @@ def configure_logging(role: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {role:<6} %(levelname)-7s %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours)
     for noisy in ("faust", "mode", "aiokafka", "kafka", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out the starts and stops of Faust's services, which log below the names of our own modules."""
+    return record.levelno >= logging.WARNING or not record.getMessage().startswith("[^")
 
 
 def _run_route(settings: Settings, partitions: dict[str, int], health: Health) -> None:

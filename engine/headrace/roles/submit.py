@@ -165,7 +165,11 @@ class Submitter:
             self._feed.done(partition, offset)
             return
         ledger = self._ledgers.setdefault(partition, Ledger())
-        if firing.id in self._active or firing.id in self._waiting or ledger.is_decided(firing.id, retry=bool(retry_of)):
+        if (
+            firing.id in self._active
+            or firing.id in self._waiting
+            or ledger.is_decided(firing.id, retry=bool(retry_of))
+        ):
             metrics.SUBMISSIONS.labels("duplicate").inc()
         else:
             await self._submit(Held(firing, partition, Why.RETRY, 0.0, 0, _now_ms(), retry_of), retried=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.model import bounds
 from headrace.model.dead_letter import DeadLetter, Reason, dead_letter, event_dead_letter
 from headrace.model.errors import RecordError
 from headrace.model.event import Position
 from headrace.model.run import Run, RunState
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import make_event
 
 PLACE = Position("data_updated", 2, 7)

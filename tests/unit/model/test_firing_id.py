@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from headrace.model.firing import firing_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.model.firing import firing_of
 from tests.unit.stages.build import make_definition, make_event
 
 DEFINITION = make_definition("ab")

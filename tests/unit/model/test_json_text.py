@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from headrace.model.json_text import canonical, dumps_exact, loads_exact
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.model.json_text import canonical, dumps_exact, loads_exact
 
 scalars = st.one_of(
     st.none(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from headrace.model.errors import EventNameError, TriggerError
-from headrace.model.names import check_event_name, collides, firing_partition_of, partition_of, trigger_name
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.model.errors import EventNameError, TriggerError
+from headrace.model.names import check_event_name, collides, firing_partition_of, partition_of, trigger_name
 
 
 @pytest.mark.parametrize(

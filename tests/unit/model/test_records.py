@@ -9,6 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.model.dead_letter import DeadLetter, Reason
 from headrace.model.definition import Definition
 from headrace.model.errors import RecordError
@@ -16,9 +19,6 @@ from headrace.model.event import Event
 from headrace.model.firing import Firing, firing_of
 from headrace.model.frame import Frame, Match, Tick, decode, encode_frame, encode_tick
 from headrace.model.run import Run, RunEvent, RunState
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import make_definition, make_event, make_firing
 
 int64 = st.integers(-(2**63), 2**63 - 1)

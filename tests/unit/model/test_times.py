@@ -6,10 +6,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from headrace.model.errors import TriggerError
-from headrace.model.times import duration_ms, duration_text, instant_ms, instant_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.model.errors import TriggerError
+from headrace.model.times import duration_ms, duration_text, instant_ms, instant_text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_MS = -62_135_596_800_000

@@ -6,15 +6,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from headrace.model import bounds
 from headrace.model.errors import TriggerError
 from headrace.model.frame import Frame, Match, decode, encode_frame
 from headrace.model.trigger import TriggerFile, TriggerRecord, TriggerSpec
 from headrace.stages.route import compile_trigger
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
-
 from tests.unit.stages.build import make_event, make_record
 
 RUN = {"workflowTemplate": "model-refresh"}

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headrace_publisher import ArgoEvent, Delivery, InvalidEventName, NotConfigured, NotPublished
-from headrace_publisher.argo_event import identity, metaflow_payload
 from hypothesis import given
 from hypothesis import strategies as st
 from metaflow.plugins.argo import argo_events as metaflows
+
+from headrace_publisher import ArgoEvent, Delivery, InvalidEventName, NotConfigured, NotPublished
+from headrace_publisher.argo_event import identity, metaflow_payload
 
 # Metaflow's classes carry no types.
 MetaflowsArgoEvent: Any = metaflows.ArgoEvent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from headrace_publisher import Delivery
 from headrace_publisher.delivery import LINES_MAX, FailureReport, call_back, describe
 from headrace_publisher.settings import Location

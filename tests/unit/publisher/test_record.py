@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 import pytest
-from headrace_publisher import InvalidAttribute, InvalidEventName, InvalidPayload, PayloadTooLarge
-from headrace_publisher.record import PAYLOAD_BYTES_MAX, RecordBuilder, build_record, check_event_name, encode_payload
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace_publisher import InvalidAttribute, InvalidEventName, InvalidPayload, PayloadTooLarge
+from headrace_publisher.record import PAYLOAD_BYTES_MAX, RecordBuilder, build_record, check_event_name, encode_payload
 
 SOURCE = "/tests"
 NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headrace_publisher import NotConfigured
-from headrace_publisher.settings import bootstrap_servers, kafka_properties, resolve
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace_publisher import NotConfigured
+from headrace_publisher.settings import bootstrap_servers, kafka_properties, resolve
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
 # librdkafka's names: words joined by dots, and in a few cases by an underscore.

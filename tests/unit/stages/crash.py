@@ -13,11 +13,11 @@ from enum import Enum, auto
 
 import orjson
 import pytest
+
 from headrace.model.firing import Firing
 from headrace.stages import changelog
 from headrace.stages.changelog import Change
 from headrace.stages.join import JoinState
-
 from tests.unit.stages.logs import Records
 
 

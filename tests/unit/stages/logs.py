@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hypothesis import strategies as st
+
 from headrace.model.definition import Definition
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import make_definition
 
 
@@ -36,7 +36,7 @@ def _text(match: Match) -> str:
 COARSE_MS = 100
 """Event times and windows are multiples of this, so that equal times and exact window ends come up often."""
 
-REPUBLISHED_MS = (0, 100, 500, 2_000, 5_000)
+REPUBLISHED_MS = (0, 100, 500, 1_500, 3_000)
 """How much later an event may come once more with the same id, as a retried publication does."""
 
 
@@ -90,13 +90,13 @@ def steps(*, shifts_ms: Sequence[int] = (0,), payload_characters_max: int = 0) -
         Arrival,
         trigger=st.sampled_from([0, 0, 0, 1]),
         mask=st.sampled_from([1, 2, 4, 1, 2, 4, 3, 5, 6, 7]),
-        time_ms=st.integers(0, 60).map(_coarse_ms),
+        time_ms=st.integers(0, 30).map(_coarse_ms),
         key=st.sampled_from(["", "", "1"]),
         partition=st.integers(0, 1),
         payload=_payloads(payload_characters_max),
     )
     again = st.builds(Again, back=st.integers(1, 8), shift_ms=st.sampled_from(shifts_ms))
-    ticks = st.builds(Tick, st.integers(0, 100 * COARSE_MS))
+    ticks = st.builds(Tick, st.integers(0, 60 * COARSE_MS))
     redefinitions = st.builds(Redefine, trigger=st.integers(0, 1), keeping=st.booleans())
     step = st.one_of(arrivals, arrivals, arrivals, arrivals, arrivals, again, ticks, redefinitions, st.just(Cut()))
     # Short logs shrink well; long ones meet the rare states.
@@ -109,7 +109,7 @@ def definitions(draw: st.DrawFn) -> tuple[Definition, Definition]:
     pair = [
         make_definition(
             "abc"[: draw(st.integers(2, 3))],
-            window_ms=_coarse_ms(draw(st.integers(0, 25))),
+            window_ms=_coarse_ms(draw(st.integers(0, 12))),
             lateness_ms=_coarse_ms(draw(st.integers(0, 15))),
             match=draw(st.sampled_from(["latest", "each"])),
             trigger=f"ml/t{number}",

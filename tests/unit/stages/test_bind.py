@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from headrace.model.dead_letter import Reason
 from headrace.model.firing import Firing
 from headrace.stages.bind import Refusal, Target, bind
-
 from tests.unit.stages.build import make_firing
 
 

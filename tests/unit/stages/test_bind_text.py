@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from headrace.model.dead_letter import Reason
-from headrace.stages.bind import Refusal, Target, bind
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.model.dead_letter import Reason
+from headrace.stages.bind import Refusal, Target, bind
 from tests.unit.stages.build import make_firing
 
 PLAIN = Target(frozenset({"x"}), metaflow=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import orjson
 import pytest
+
 from headrace.model.errors import RecordError
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages import changelog
 from headrace.stages.changelog import Change
 from headrace.stages.join import JoinState
-
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import small_changelog_records
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from headrace.model.errors import TriggerError
 from headrace.stages.expression import Expression, Failed, variables
-
 from tests.unit.stages.build import make_event
 
 

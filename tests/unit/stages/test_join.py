@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
 from headrace.model.dead_letter import Reason
 from headrace.model.errors import RecordError
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
-
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.timeline import play
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
-
 from tests.unit.stages.build import make_definition, make_event
 
 DEFINITION = make_definition(window_ms=100, match="each")

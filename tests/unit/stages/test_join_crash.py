@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from headrace.model.frame import Frame, Match, Tick
-from headrace.stages import changelog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from headrace.model.frame import Frame, Match, Tick
+from headrace.stages import changelog
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import Compaction, Kafka, Life, live, run_whole, small_changelog_records, waiting
 from tests.unit.stages.logs import REPUBLISHED_MS, Records, logs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.model.definition import Definition
 from headrace.model.firing import Firing
 from headrace.model.frame import Frame, Match
 from headrace.stages.join import JoinState
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import waiting
 from tests.unit.stages.logs import REPUBLISHED_MS, Again, Records, Step, definitions, logs, records, steps

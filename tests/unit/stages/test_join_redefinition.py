@@ -8,7 +8,6 @@ from typing import Any
 from headrace.model.definition import Definition
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
-
 from tests.unit.stages.build import make_definition, make_event, make_record
 
 OLD = make_definition(generation=1, signature="one", constants={"tier": "old"})

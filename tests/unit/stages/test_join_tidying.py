@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import JoinState
-
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import Kafka, Life, live, run_whole
 from tests.unit.stages.logs import Records

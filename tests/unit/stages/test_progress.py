@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
-from headrace.model.errors import RecordError
-from headrace.stages.progress import Progress, RouterReport, TopicPartition, decode_report
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.model.errors import RecordError
+from headrace.stages.progress import Progress, RouterReport, TopicPartition, decode_report
 
 A: TopicPartition = ("a", 0)
 B: TopicPartition = ("b", 0)

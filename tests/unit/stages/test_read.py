@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import pytest
+
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.stages.read import read
-
 from tests.unit.stages.build import NOW_MS, make_raw, read_event, read_refusal
 
 UUID = "3d7b1a52-0f1c-4b8e-9a51-6f3a2f2b9c11"

@@ -8,14 +8,14 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from headrace.model.dead_letter import Reason, event_dead_letter
 from headrace.model.event import Position, ReadEvent
 from headrace.model.times import instant_text
 from headrace.stages.expression import variables
 from headrace.stages.read import RawRecord, Unreadable, read
-from hypothesis import example, given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import NOW_MS, make_raw
 
 TOPIC = "data_updated"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.model.errors import TriggerError
 from headrace.model.frame import Frame, Match
 from headrace.stages.join import JoinState
 from headrace.stages.route import CompiledTrigger, Routed, Routes
-
 from tests.unit.stages.build import LATENESS_MS, WINDOW_MS, make_trigger, read_event
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.model.event import ReadEvent
 from headrace.stages.read import read
 from headrace.stages.route import Routed, Routes
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import NOW_MS, make_raw, make_trigger, read_event
 
 TRIGGER = make_trigger({"events": [{"name": "a", "key": "event.k"}, {"name": "b", "key": "event.k"}]})

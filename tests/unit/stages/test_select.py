@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from headrace.stages.select import assign, complete
 
+from headrace.stages.select import assign, complete
 from tests.unit.stages.build import make_event
 from tests.unit.stages.timeline import fires, play
 
@@ -35,6 +35,25 @@ def test_the_window_includes_its_ends(timeline: str, fired: list[str], match: st
     b:            12  13        12 is ten away, 13 is eleven
     """
     assert fires(timeline, match=match) == fired
+
+
+@pytest.mark.parametrize(
+    ("timeline", "latest", "each"),
+    [
+        ("a@12 a@40 b@2", ["a@12 b@2"], ["a@12 b@2"]),
+        ("a@13 a@40 b@2", [], []),
+        ("a@1 a@2 b@12", ["a@2 b@12"], ["a@2 b@12"]),
+        ("a@0 a@1 b@12", [], []),
+        ("a@2 c@11 c@12 b@12", ["a@2 b@12 c@12"], ["a@2 b@12 c@11"]),
+        ("a@2 c@13 c@14 b@12", [], []),
+        ("a@12 c@2 c@3 b@2", ["a@12 b@2 c@3"], ["a@12 b@2 c@2"]),
+        ("a@12 c@0 c@1 b@2", [], []),
+    ],
+)
+def test_the_window_includes_its_ends_among_several_events(timeline: str, latest: list[str], each: list[str]) -> None:
+    dependencies = "abc" if "c" in timeline else "ab"
+    assert fires(timeline, dependencies, match="latest") == latest
+    assert fires(timeline, dependencies, match="each") == each
 
 
 def test_a_window_of_nothing_joins_equal_times() -> None:

@@ -7,6 +7,9 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.stages.bind import Refusal
@@ -20,9 +23,6 @@ from headrace.stages.workflow import (
     workflow,
     workflow_name,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.stages.build import make_event, make_firing
 
 DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -16,7 +16,6 @@ from headrace.model.definition import Definition
 from headrace.model.event import Event
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import Joined, JoinState
-
 from tests.unit.stages.build import make_definition
 
 _ARRIVAL = re.compile(r"(?P<places>[a-h]+)@(?P<time_ms>-?\d+)'*")

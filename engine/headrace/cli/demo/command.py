@@ -160,11 +160,12 @@ def _conclude(session: Session, stalled: SessionStalled | None, roles_log: Path)
     right = sum(finding.problem is None for finding in found)
     joined = sum(finding.problem is None and len(finding.labels) > 1 for finding in found)
     board, expected = session.board, len(session.expectations.runs)
+    aside = len(session.expectations.set_aside)
+    waiting = len(session.expectations.waiting)
     console.print(
-        f"{session.published} events were published, {session.repeated} of them for the second time; {expected} runs "
-        f"were to come of them. {len(board.runs)} came, and {right} succeeded with the right parameters, {joined} of "
-        f"them from two events. {len(board.letters)} event was set aside, {len(session.expectations.waiting)} wait for "
-        "a partner.",
+        f"Published: {session.published} events, {session.repeated} of them for the second time. Expected: {expected} "
+        f"runs, {aside} dead letter, {waiting} events that wait for a partner. Seen: {len(board.runs)} runs, {right} "
+        f"succeeded with the right parameters, {joined} of those from two events.",
         soft_wrap=True,
     )
     if right == expected == len(found) and not problems:
@@ -187,8 +188,10 @@ def _conclude_interrupted(session: Session, once: bool) -> int:
     wrong = [finding for finding in expected if finding.problem is not None]
     others = len(ended) - len(expected)
     console.print(
-        f"Interrupted: {session.published} events were published; {len(expected)} of the expected runs have ended, "
-        f"{len(wrong)} of them not as expected. {others} more came of other events.",
+        f"Interrupted after {session.published} events. Of the runs expected, {len(expected)} had ended, "
+        f"{len(expected) - len(wrong)} of them with the right parameters; {others} more came of other events.",
         soft_wrap=True,
     )
+    if once:
+        console.print("[bold red]Not all that was expected could be seen.[/bold red]")
     return 1 if once or wrong else 0

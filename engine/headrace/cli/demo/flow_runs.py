@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +36,7 @@ def metaflow_environment(state: Path) -> dict[str, str]:
     }
 
 
-def parameters_seen(flow: str, firing: str, names: set[str]) -> Mapping[str, Any] | None:
+def parameters_seen(flow: str, firing: str, names: Iterable[str]) -> Mapping[str, Any] | None:
     """Return the parameters with which the flow ran for a firing; None where Metaflow knows of no such run, or of two.
 
     Args:
@@ -54,4 +54,4 @@ def parameters_seen(flow: str, firing: str, names: set[str]) -> Mapping[str, Any
         return None
     if len(runs) != 1 or not runs[0].successful:
         return None
-    return {name: getattr(runs[0].data, name) for name in sorted(names)}
+    return {name: getattr(runs[0].data, name) for name in names}

@@ -19,7 +19,7 @@ from headrace.cli.output import pairs
 from headrace.model.run import RunState
 
 REFRESH_INTERVAL_S = 0.25
-WIDE_COLUMNS = 150
+WIDE_COLUMNS = 200
 """From this width on, what comes in stands beside what comes of it."""
 _JOIN_ROWS = 6
 _FRAME_ROWS = 3
@@ -110,18 +110,19 @@ class Screen:
             self._live.update(self._draw(board, status), refresh=True)
 
     def _draw(self, board: Board, status: Status) -> RenderableType:
-        top = Layout(_head(board, status), size=2)
         events = Layout(_panel("events", _events(board)), ratio=2)
         joins = Layout(_panel("joins that wait", _joins(board.waiting)), size=_JOIN_ROWS + _FRAME_ROWS)
-        runs = Layout(_panel("runs", _runs(board)), ratio=3)
-        body, bottom, whole = Layout(), Layout(Text(self._hint, style="dim"), size=self._hint.count("\n") + 1), Layout()
+        runs = _panel("runs", _runs(board))
+        body = Layout()
         if self._live.console.width >= WIDE_COLUMNS:
             left = Layout()
             left.split_column(events, joins)
-            body.split_row(left, runs)
+            body.split_row(left, Layout(runs))
         else:
-            body.split_column(events, joins, runs)
-        whole.split_column(top, body, bottom)
+            body.split_column(events, joins, Layout(runs, ratio=3))
+        bottom = Layout(Text(self._hint, style="dim"), size=self._hint.count("\n") + 1)
+        whole = Layout()
+        whole.split_column(Layout(_head(board, status), size=2), body, bottom)
         return whole
 
 
@@ -150,16 +151,16 @@ def _panel(title: str, table: _Newest) -> Panel:
 def _head(board: Board, status: Status) -> RenderableType:
     minutes, seconds = divmod(int(status.elapsed_s), 60)
     states = [seen.run.state for seen in board.runs.values()]
-    line = Text("Headrace demo", style="bold")
-    line.append(f"   {minutes:02}:{seconds:02}   ", style="dim")
-    planned = f" of {status.planned}" if status.planned is not None else ""
-    line.append(f"{status.published}{planned} events published, ", style="default")
-    line.append(f"{status.ended} of {status.expected} expected runs ended: ", style="default")
-    counts = [(state, states.count(state)) for state in RunState if state in states]
-    line.append(", ".join(f"{count} {state}" for state, count in counts) or "none yet")
-    if board.letters:
-        line.append(f"; {len(board.letters)} set aside", style="yellow")
-    return Group(line, Text(status.doing, style="italic"))
+    line = Text("Headrace demo", style="bold", no_wrap=True, overflow="ellipsis")
+    line.append(f"  {minutes:02}:{seconds:02}  ", style="not bold dim")
+    of_all = f" of {status.planned}" if status.planned is not None else ""
+    line.append(
+        f"{status.published}{of_all} events, {status.ended} of {status.expected} runs ended: ", style="not bold"
+    )
+    counts = [Text(f"{states.count(state)} {state}", style=_STYLES[state]) for state in RunState if state in states]
+    counts += [Text(f"{len(board.letters)} set aside", style="red")] if board.letters else []
+    line.append_text(Text(", ").join(counts) if counts else Text("none came yet"))
+    return Group(line, Text(status.doing, style="italic", no_wrap=True, overflow="ellipsis"))
 
 
 def _events(board: Board) -> _Newest:
@@ -196,7 +197,8 @@ def _runs(board: Board) -> _Newest:
         run = seen.run
         style = _STYLES[run.state]
         source = "+".join(event.id.rpartition("-")[0] or event.id for event in run.events)
-        rows.append((Text(run.state, style=style), run.trigger, source, pairs(run.parameters), _duration(seen)))
+        told = Text(run.message, style="dim") if run.message else pairs(run.parameters)
+        rows.append((Text(run.state, style=style), run.trigger, source, told, _duration(seen)))
     return _Newest((("state", 0), ("trigger", 0), ("from", 0), ("parameters", 1), ("took", 0)), rows)
 
 

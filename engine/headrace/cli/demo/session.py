@@ -10,7 +10,6 @@ from random import Random
 from typing import Self
 
 from confluent_kafka import TopicPartition
-from headrace_publisher import Delivery, Publisher
 
 from headrace.cli.demo.board import Board
 from headrace.cli.demo.drain import Drain
@@ -24,6 +23,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.run import RunState
 from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings
+from headrace_publisher import Delivery, Publisher
 
 POLL_S = 0.1
 DRAIN_INTERVAL_S = 0.5
@@ -153,7 +153,7 @@ class Session:
             unread = seen.saw is None and firing not in self._unreadable
             if expected is None or seen.run.state is not RunState.SUCCEEDED or not unread:
                 continue
-            seen.saw = parameters_seen(FLOWS[expected.trigger], firing, set(expected.parameters))
+            seen.saw = parameters_seen(FLOWS[expected.trigger], firing, expected.parameters)
             if seen.saw is None:
                 self._unreadable.add(firing)
             runs_max -= 1
