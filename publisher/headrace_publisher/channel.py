@@ -2,6 +2,10 @@
 
 The thread is needed because librdkafka hands out its reports only to somebody who asks; so outcomes arrive
 promptly even where nobody publishes for a while. It sleeps while nothing is under way.
+
+librdkafka holds records back for `linger.ms`, 5 by default, to send many at once: what a batch needs, and a loss
+of time for a single event. So the thread flushes, which sends at once, but not while a batch is queued. Who
+sets `linger.ms` gets just that.
 """
 
 import threading
@@ -38,6 +42,7 @@ class Channel:
         self.settings = settings
         self.close_timeout_s = settings.close_timeout_s
         self.report = FailureReport()
+        self._prompt = "linger.ms" not in dict(settings.properties)
         self._closed = False
         self._producer: Producer | None = None
         self._thread: threading.Thread | None = None
@@ -239,7 +244,11 @@ class Channel:
             # slow it.
             if (self._batches or not len(producer)) and not stop.is_set():
                 self._under_way.wait(_POLL_S if self._batches else _IDLE_POLL_S)
-            self._poll(producer, _POLL_S if len(producer) else 0)
+            if self._prompt and not self._batches and len(producer):
+                self._flush(producer, _POLL_S)
+                self.report.write()
+            else:
+                self._poll(producer, _POLL_S if len(producer) else 0)
 
     def _poll(self, producer: "Producer", timeout_s: float) -> int:
         with running_callbacks():

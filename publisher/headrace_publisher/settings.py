@@ -30,7 +30,6 @@ _ALIASES = {
 _PRODUCER_DEFAULTS = {
     "client.id": "headrace-publisher",
     "enable.idempotence": "true",  # also means acks=all, and order within a partition
-    "linger.ms": "0",
     "queue.buffering.max.messages": "100000",
     "queue.buffering.max.kbytes": str(128 * 1024),
     # A topic that was made just now is waited for, but not for so long that a wrong name goes unnoticed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -26,7 +27,7 @@ COMMAND = (sys.executable, "-m", "headrace")
 COMMAND_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 HTTP_TIMEOUT_S = 10.0
-LOG_TAIL_CHARACTERS = 3000
+LOG_TAIL_CHARACTERS = 6000
 
 Row = dict[str, Any]
 
@@ -63,19 +64,18 @@ class Said:
         return f"headrace {' '.join(self.arguments)} (stdout: {self.stdout!r}, stderr: {self.stderr!r})"
 
 
-def here(
-    capsys: pytest.CaptureFixture[str],
-    environment: Mapping[str, str],
-    *arguments: str,
-    stdin: str = "",
-) -> Said:
-    """Run a command in this process, for the many wrong uses that end before any work begins.
+def here(environment: Mapping[str, str], *arguments: str, stdin: str = "") -> Said:
+    """Run a command in this process: the same `main` with the same broker, without the start of an interpreter.
 
-    The start of a process of their own would take longer than all the rest. They are real all the same: the same
-    `main`, the same broker.
+    That start takes longer than most commands, so only what tests processes has processes of its own. No HEADRACE_
+    variable but those of `environment` is seen.
     """
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
         patch.setattr(sys, "argv", ["headrace", *arguments])
         patch.setattr(sys, "stdin", io.StringIO(stdin))
         for name in [name for name in os.environ if name.startswith(("HEADRACE_", "KUBE"))]:
@@ -87,8 +87,7 @@ def here(
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-    stdout, stderr = capsys.readouterr()
-    return Said(arguments, code, stdout, stderr)
+    return Said(arguments, code, stdout.getvalue(), stderr.getvalue())
 
 
 class RoleProcess:
@@ -131,7 +130,8 @@ class RoleProcess:
         try:
             return self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            # Its last words are where each of its threads stands.
+            self._process.send_signal(signal.SIGABRT)
             self._process.wait()
             raise AssertionError(f"{self} did not end within {STOP_TIMEOUT_S:g} s: {self.log_tail()}") from None
 
@@ -152,12 +152,15 @@ class Engine:
         self.environment = {
             # Nothing of the person's own settings may reach the processes.
             **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "KUBE"))},
+            "PYTHONFAULTHANDLER": "1",
             "HEADRACE_REPLICATION": "1",
             "HEADRACE_STATE": str(directory / "state"),
             **environment,
         }
         self._running: list[RoleProcess] = []
         self._started = 0
+        # What ends itself by design may say where in the code that was.
+        self._may_trace: set[Path] = set()
 
     @property
     def prefix(self) -> str:
@@ -197,6 +200,12 @@ class Engine:
         """Stop the oldest process of a role cleanly and return its exit code."""
         return self._take(role).terminate()
 
+    def wait_for_end(self, role: str) -> int:
+        """Wait until the oldest process of a role ends by itself, as a test wants it to; return its exit code."""
+        process = self._take(role)
+        self._may_trace.add(process.log)
+        return process.wait()
+
     def _take(self, role: str) -> RoleProcess:
         process = self.running(role)[0]
         self._running.remove(process)
@@ -209,13 +218,12 @@ class Engine:
             self.wait_until(lambda at=address: get(at, "/readyz")[0] == 200, f"readiness at {address}")  # type: ignore[misc]
 
     def address(self, process: RoleProcess) -> str:
-        """Return where a process serves HTTP, as `headrace status` tells."""
-        addresses = self._addresses()
-        assert addresses is not None
-        return addresses[process.pid]
+        """Return where a process serves HTTP, once `headrace status` tells."""
+        self.wait_until(lambda: self._addresses() is not None, f"the announcement of {process}")
+        return (self._addresses() or {})[process.pid]
 
     def _addresses(self) -> dict[int, str] | None:
-        said = self.cli("status", "--json")
+        said = self.here("status", "--json")
         if said.code == 1 and not said.stdout:
             return None
         addresses = {row["pid"]: row["http"] for row in said.rows}
@@ -225,9 +233,8 @@ class Engine:
     def metrics(self, role: str) -> dict[str, float]:
         """Return the samples of a role, summed over its processes, by `name{label="value"}`."""
         total: dict[str, float] = {}
-        addresses = self._addresses() or {}
         for process in self.running(role):
-            status, text = get(addresses[process.pid], "/metrics")
+            status, text = get(self.address(process), "/metrics")
             assert status == 200
             for line in text.splitlines():
                 if not line.startswith("#"):
@@ -235,8 +242,12 @@ class Engine:
                     total[name] = total.get(name, 0.0) + float(value)
         return total
 
+    def here(self, *arguments: str, stdin: str = "") -> Said:
+        """Run a command in this process, see `here`."""
+        return here(self.environment, *arguments, stdin=stdin)
+
     def cli(self, *arguments: str, stdin: str | None = None, **environment: str) -> Said:
-        """Run a command to its end; keywords replace variables of the environment."""
+        """Run a command as a process to its end; keywords replace variables of the environment."""
         ended = subprocess.run(
             [*COMMAND, *arguments],
             env={**self.environment, **environment},
@@ -275,14 +286,15 @@ class Engine:
         assert not list(self._traced()), f"a traceback is in {[str(path) for path in self._traced()]}"
 
     def abandon(self) -> None:
-        """Kill whatever still runs."""
+        """Kill whatever still runs, as nothing does after `stop`."""
         for process in self._running:
             if not process.ended:
                 process.kill()
         self._running = []
 
     def _traced(self) -> Iterable[Path]:
-        return (path for path in sorted(self.directory.glob("*.log")) if "Traceback" in path.read_text(errors="replace"))
+        logs = set(self.directory.glob("*.log")) - self._may_trace
+        return (log for log in sorted(logs) if "Traceback" in log.read_text(errors="replace"))
 
 
 def get(address: str, path: str) -> tuple[int, str]:

@@ -107,7 +107,10 @@ class Worker:
 
     def wait_until_it_ends(self) -> int:
         """Return the exit status; a negative one is a signal's number."""
-        return self.process.wait(PATIENCE_S)
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end, but said {self.said}; its log:\n{self.log_tail()}") from None
 
     def stop(self) -> None:
         """Stop it cleanly."""
@@ -131,15 +134,16 @@ class Worker:
 class JoinRun:
     """One set of topics, the frames produced to them, and what a correct join makes of them."""
 
-    bootstrap_servers: str
+    # librdkafka's properties for any client.
+    client: Mapping[str, str]
     prefix: str
     directory: Path
     expected: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._producer = Producer({"bootstrap.servers": self.bootstrap_servers, "linger.ms": 0, "acks": "all"})
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        self._producer = Producer({**self.client, "linger.ms": 0, "acks": "all"})
+        self.admin = AdminClient(dict(self.client))
 
     def create_topics(self, *, changelog: Mapping[str, str] | None = None) -> None:
         """Create the matches, changelog and outputs topics; `changelog` holds further settings of that one."""
@@ -152,15 +156,16 @@ class JoinRun:
         for created in self.admin.create_topics(topics).values():
             created.result(PATIENCE_S)
 
+    def delete_topic(self, name: str) -> None:
+        for deleted in self.admin.delete_topics([self.topic(name)]).values():
+            deleted.result(PATIENCE_S)
+
     def topic(self, name: str) -> str:
         return self.prefix + name
 
     def worker(self, **changed: Any) -> Worker:
         options: dict[str, Any] = {
-            "properties": {
-                "bootstrap.servers": self.bootstrap_servers,
-                "session.timeout.ms": str(SESSION_TIMEOUT_MS),
-            },
+            "properties": {**self.client, "session.timeout.ms": str(SESSION_TIMEOUT_MS)},
             "group": self.topic("join"),
             "matches": self.topic("matches"),
             "changelog": self.topic("changelog"),
@@ -205,7 +210,11 @@ class JoinRun:
     def ends(self, name: str) -> dict[int, int]:
         """Return the end offsets of a topic."""
         latest = {TopicPartition(self.topic(name), p): OffsetSpec.latest() for p in range(PARTITIONS)}
-        return {asked.partition: answer.result().offset for asked, answer in self.admin.list_offsets(latest).items()}
+        while True:
+            # A topic that was just made may not have its leaders yet.
+            with contextlib.suppress(KafkaException):
+                answers = self.admin.list_offsets(latest)
+                return {asked.partition: answer.result(PATIENCE_S).offset for asked, answer in answers.items()}
 
     def committed(self) -> dict[int, int]:
         """Return the group's committed offsets; 0 where there is none."""
@@ -214,12 +223,24 @@ class JoinRun:
         (answer,) = self.admin.list_consumer_group_offsets([asked]).values()
         return {told.partition: max(told.offset, 0) for told in answer.result().topic_partitions}
 
+    def send_in_transaction(self, name: str, partition: int, key: bytes | None, value: bytes) -> None:
+        """Write one record and, behind it, the marker of its transaction, which takes an offset of its own."""
+        before = self.ends(name)[partition]
+        writer = Producer({**self.client, "transactional.id": self.topic("writer")})
+        writer.init_transactions()
+        writer.begin_transaction()
+        writer.produce(self.topic(name), value, key, partition=partition)
+        writer.commit_transaction()
+        # The broker writes the marker in its own time.
+        while self.ends(name)[partition] < before + 2:
+            pass
+
     def delete_records_before(self, topic: str, partition: int, offset: int) -> None:
         for deleted in self.admin.delete_records([TopicPartition(topic, partition, offset)]).values():
             deleted.result()
 
-    def set_cleanup_policy(self, topic: str, policy: str) -> None:
-        entry = ConfigEntry("cleanup.policy", policy, incremental_operation=AlterConfigOpType.SET)
+    def configure(self, topic: str, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         for altered in self.admin.incremental_alter_configs([resource]).values():
             altered.result()
@@ -279,7 +300,7 @@ class JoinRun:
         ends = {partition: end for partition, end in self.ends(name).items() if end > 0}
         reader = Consumer(
             {
-                "bootstrap.servers": self.bootstrap_servers,
+                **self.client,
                 "group.id": self.topic("reader"),
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -293,8 +314,10 @@ class JoinRun:
             message = reader.poll(1.0)
             if message is None:
                 continue
+            partition = message.partition()
+            assert partition is not None
             if message.error() is not None:
-                at_end.add(message.partition())
+                at_end.add(partition)
             else:
-                yield message.partition(), message.key() or b"", message.value()
+                yield partition, message.key() or b"", message.value()
         reader.close()

@@ -20,6 +20,7 @@ from headrace.edges.faust_app import Frame, JoinApp
 from headrace.edges.fenced_producer import Outgoing
 
 POISON = "poison"
+GATE = "gate"
 
 
 class ToyState:
@@ -54,7 +55,8 @@ class WorkerOptions:
     data_dir: str
     # Whether the state says where to go on; otherwise the committed offset does.
     resumes_from_state: bool = True
-    stuck_after_s: float = 120.0
+    # Whether a frame with the key GATE is not applied before SIGUSR1 has come.
+    waits_at_gate: bool = False
 
 
 def say(**facts: object) -> None:
@@ -65,7 +67,9 @@ def say(**facts: object) -> None:
 async def work(options: WorkerOptions) -> None:
     """Run the join until SIGTERM."""
     stop = asyncio.Event()
+    gate = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, gate.set)
 
     async def apply(state: ToyState, frame: Frame) -> None:
         if frame.offset <= state.offset:
@@ -74,6 +78,9 @@ async def work(options: WorkerOptions) -> None:
         keys: list[str] = json.loads(frame.value or b"[]")
         if POISON in keys:
             raise ValueError("this frame is poisoned")
+        if GATE in keys and options.waits_at_gate:
+            say(waiting=True)
+            await gate.wait()
         counts = state.counts
         for key in keys:
             counts[key] = counts.get(key, 0) + 1
@@ -95,7 +102,6 @@ async def work(options: WorkerOptions) -> None:
         data_dir=Path(options.data_dir),
         next_offset=ToyState.next_offset if options.resumes_from_state else None,
         output_topics=(options.outputs,),
-        stuck_after_s=options.stuck_after_s,
     )
     reporting = asyncio.create_task(report(app))
     await app.run(stop)

@@ -39,8 +39,7 @@ def ensure_binary() -> Path:
         return binary
     if shutil.which("go") is None:
         raise KubeServerError(
-            "The tests need a Kubernetes API server: install Go 1.26 or newer to build one, "
-            "or start Docker to run k3s."
+            "The tests need a Kubernetes API server: install Go 1.26 or newer to build one, or start Docker to run k3s."
         )
     binary.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(binary.with_name("apiserver.lock")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +42,9 @@ class KubeGateway:
         self._faults: list[Fault] = []
         self._streams: set[asyncio.Transport] = set()
         self._address = ""
+        self._closing = False
+        self._passing: set[asyncio.Task[Any]] = set()
+        self._opening: set[asyncio.Task[aiohttp.ClientResponse]] = set()
 
     async def __aenter__(self) -> Self:
         tls = ssl.create_default_context(cafile=str(self._server.ca_file))
@@ -64,9 +66,13 @@ class KubeGateway:
 
     async def close(self) -> None:
         """Go away, with all connections; doing so again does nothing."""
-        # First the server's side, whose end ends all answers under way.
-        await self._client.close()
+        self._closing = True
+        # Connections that are being opened are let be opened: asyncio forgets one that is given up during TLS.
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for passing in list(self._passing):
+            passing.cancel()
         await self._runner.cleanup()
+        await self._client.close()
 
     @property
     def url(self) -> str:
@@ -99,14 +105,20 @@ class KubeGateway:
         if fault is not None:
             self._faults.remove(fault)
             return web.Response(status=fault.status, body=fault.body, headers=fault.headers)
+        if self._closing:
+            return web.Response(status=502)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         url = self._server.url + request.raw_path
         body = await request.read()
-        try:
-            async with self._client.request(request.method, url, data=body or None, headers=headers) as answer:
-                return await self._pass_on(answer, request, transport)
-        except (aiohttp.ClientError, RuntimeError) as error:
-            return web.Response(status=502, text=f"the gateway is closing: {error}")
+        opening = asyncio.create_task(self._open(request.method, url, body, headers))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        answer = await opening
+        async with answer:
+            return await self._pass_on(answer, request, transport)
+
+    async def _open(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        return await self._client.request(method, url, data=body or None, headers=headers)
 
     async def _pass_on(
         self, answer: aiohttp.ClientResponse, request: web.Request, transport: asyncio.Transport
@@ -114,12 +126,21 @@ class KubeGateway:
         passed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
         await passed.prepare(request)
         self._streams.add(transport)
+        passing = asyncio.current_task()
+        assert passing is not None
+        self._passing.add(passing)
         # Either side may break off: a test cuts the client's connection, or closes the gateway.
-        with suppress(ConnectionError, aiohttp.ClientError):
+        try:
             async for part in answer.content.iter_any():
                 await passed.write(part)
             await passed.write_eof()
-        self._streams.discard(transport)
+        except (ConnectionError, aiohttp.ClientError):
+            pass
+        finally:
+            self._passing.discard(passing)
+            self._streams.discard(transport)
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()
         return passed
 
 

@@ -85,9 +85,7 @@ def _apply(server: KubeServer, document: KubeObject) -> KubeObject:
     api_version, kind, metadata = document["apiVersion"], document["kind"], document["metadata"]
     resource = _resources(server, api_version).get(kind)
     if resource is None:
-        raise LookupError(
-            f"{server.url} knows no kind {kind} in {api_version}; install its definition first."
-        )
+        raise LookupError(f"{server.url} knows no kind {kind} in {api_version}; install its definition first.")
     path = _api_path(api_version)
     if resource["namespaced"]:
         path += f"/namespaces/{metadata.get('namespace', 'default')}"
@@ -170,9 +168,7 @@ def create_workflow_template(
     }
     api = CustomObjectsApi(server.admin)
     if cluster:
-        created = api.create_cluster_custom_object(
-            ARGO_GROUP, ARGO_VERSION, "clusterworkflowtemplates", template
-        )
+        created = api.create_cluster_custom_object(ARGO_GROUP, ARGO_VERSION, "clusterworkflowtemplates", template)
     else:
         created = api.create_namespaced_custom_object(
             ARGO_GROUP, ARGO_VERSION, namespace, "workflowtemplates", template
@@ -190,11 +186,7 @@ def list_workflows(server: KubeServer, namespace: str) -> list[KubeObject]:
 
 def token_for(server: KubeServer, namespace: str, service_account: str) -> str:
     """A bearer token of an existing service account, valid for an hour; 404 if there is no such account."""
-    request = AuthenticationV1TokenRequest(
-        spec=V1TokenRequestSpec(audiences=[], expiration_seconds=_TOKEN_LIFETIME_S)
-    )
-    answer = CoreV1Api(server.admin).create_namespaced_service_account_token(
-        service_account, namespace, request
-    )
+    request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=_TOKEN_LIFETIME_S))
+    answer = CoreV1Api(server.admin).create_namespaced_service_account_token(service_account, namespace, request)
     token: str = answer.status.token
     return token

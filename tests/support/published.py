@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from contextlib import closing
 
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from tests.support.kafka import DEADLINE_S, KafkaServer
+from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics, wait_until
+
+
+def create_visible_topic(kafka: KafkaServer, topic: str) -> None:
+    """Create a topic with two partitions, and return once the broker, and not only the controller, knows it."""
+    client = {"bootstrap.servers": kafka.bootstrap_servers}
+    create_topics(client, {topic: 2})
+    admin = AdminClient({**client})
+    wait_until(lambda: admin.list_topics(topic, DEADLINE_S).topics[topic].error is None, f"the topic {topic}")
 
 
 def records(client: Mapping[str, str], topic: str, partitions: int = 2) -> list[Message]:

@@ -32,6 +32,12 @@ class TcpProxy:
     ) -> None:
         self.cut()
 
+    @property
+    def whole(self) -> bool:
+        """Whether it passes everything on."""
+        with self._lock:
+            return self._listener is not None and not self._deaf
+
     def mend(self) -> None:
         """Pass connections on again, on the same port as before."""
         listener = socket.create_server((LOOPBACK, self.port))

@@ -40,7 +40,7 @@ class Tenant:
         self.client = dict(client_properties)
         self.suffix = uuid.uuid4().hex[:8]
         self.namespace = f"tenant-{self.suffix}"
-        self._admin = AdminClient(self.client)
+        self._admin = AdminClient({**self.client})
         create_namespace(kube, self.namespace)
 
     def event(self, word: str) -> str:
@@ -71,7 +71,7 @@ class Tenant:
 
     def deploy(self, *triggers: str) -> Said:
         """Deploy triggers through the command line; what is published afterwards is not missed."""
-        return self.engine.cli("deploy", "-", stdin="---\n".join(triggers)).expect(0)
+        return self.engine.here("deploy", "-", stdin="---\n".join(triggers)).expect(0)
 
     def produce(self, records: Iterable[Bare]) -> None:
         """Produce records in this order, and return once the broker has acknowledged each."""
@@ -98,7 +98,7 @@ class Tenant:
 
     def runs(self, trigger: str) -> list[Row]:
         """List the runs of one trigger through the command line."""
-        return self.engine.cli("runs", "--trigger", self.full(trigger), "--json").expect(0).rows
+        return self.engine.here("runs", "--trigger", self.full(trigger), "--json").expect(0).rows
 
     def wait_for_state(self, trigger: str, state: str, count: int = 1) -> None:
         """Return once so many runs of a trigger have reached this state, as their records tell."""
@@ -110,7 +110,7 @@ class Tenant:
 
     def dead_letters(self) -> list[Row]:
         """List the dead letters that concern this tenant through the command line."""
-        rows = self.engine.cli("deadletters", "list", "--json").expect(0).rows
+        rows = self.engine.here("deadletters", "list", "--json").expect(0).rows
         return [row for row in rows if row["topic"].endswith(self.suffix)]
 
     def run_records(self) -> list[tuple[str, str, str]]:

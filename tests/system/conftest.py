@@ -1,6 +1,6 @@
 """The fixtures of all system tests: a real Kafka, a real Kubernetes API server, and the engine between them."""
 
-from tests.system.engine_fixtures import engine, idle_engine, tenant
+from tests.system.engine_fixtures import engine, idle_engine, mortal_engine, tenant
 from tests.system.kafka_fixtures import kafka, secure_kafka, topic_prefix
 from tests.system.kube_fixtures import kube, kube_namespace
 
@@ -10,6 +10,7 @@ __all__ = [
     "kafka",
     "kube",
     "kube_namespace",
+    "mortal_engine",
     "secure_kafka",
     "tenant",
     "topic_prefix",

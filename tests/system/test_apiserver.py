@@ -34,9 +34,6 @@ from tests.support.kube import (
     token_for,
     watch_workflow_uids,
 )
-from tests.system.kube_fixtures import kube, kube_namespace
-
-__all__ = ["kube", "kube_namespace"]
 
 WAIT_TIMEOUT_S = 30.0
 WAIT_INTERVAL_S = 0.02

@@ -35,7 +35,7 @@ def test_records_that_are_no_events_become_dead_letters_and_stop_nothing(tenant:
     tenant.template("flow", {"n": None, "m": None})
     event, other = tenant.event("raw"), tenant.event("other")
     topic = NewTopic(event, 1, 1, config={"max.message.bytes": str(TOPIC_BYTES_MAX)})
-    admin = AdminClient(tenant.client)
+    admin = AdminClient({**tenant.client})
     admin.create_topics([topic])[event].result(DEADLINE_S)
     tenant.deploy(
         tenant.trigger("single", [event], "flow"),
@@ -80,14 +80,14 @@ def test_records_that_are_no_events_become_dead_letters_and_stop_nothing(tenant:
         name = f'headrace_events_unreadable_total{{reason="{reason}"}}'
         assert after[name] - before.get(name, 0) == count
 
-    shown = tenant.engine.cli("deadletters", "show", letters["not-json"][0]["id"]).expect(0).stdout
+    shown = tenant.engine.here("deadletters", "show", letters["not-json"][0]["id"]).expect(0).stdout
     assert "\\xff\\xfe{no json" in shown and "origin: pipeline-7" in shown
     big = letters["payload-too-large"][0]
     assert f"has {len(huge)} bytes" in big["message"]
     # Too large to keep, so it is kept by reference, and a retry says where it lies.
     assert "value" not in big
-    assert f"{event}:0:3" in tenant.engine.cli("deadletters", "retry", big["id"]).refusal()
-    rows = tenant.engine.cli("events", event, "--json").expect(0).rows
+    assert f"{event}:0:3" in tenant.engine.here("deadletters", "retry", big["id"]).refusal()
+    rows = tenant.engine.here("events", event, "--json").expect(0).rows
     assert [row.get("unreadable") for row in rows] == [
         "not-json", "not-an-object", "not-an-object", "payload-too-large", "not-json", "bad-time", "from-the-future",
         None, None,
@@ -108,7 +108,7 @@ def test_a_firing_of_an_unknown_template_is_kept_and_its_retry_runs_once(tenant:
     assert counted >= 1
 
     # Too early once more. The new letter has an id of its own, so that taking the first away cannot hide it.
-    tenant.engine.cli("deadletters", "retry", letter["id"]).expect(0)
+    tenant.engine.here("deadletters", "retry", letter["id"]).expect(0)
     tenant.settle(event)
     (again,) = tenant.dead_letters()
     assert again["id"] != letter["id"]
@@ -116,12 +116,12 @@ def test_a_firing_of_an_unknown_template_is_kept_and_its_retry_runs_once(tenant:
     assert tenant.workflows() == []
 
     tenant.template("comes-later", {"n": None})
-    tenant.engine.cli("deadletters", "retry", again["id"][:8]).expect(0)
+    tenant.engine.here("deadletters", "retry", again["id"][:8]).expect(0)
     tenant.settle(event)
     (workflow,) = tenant.workflows()
     assert parameters_of(workflow) == {"n": "1"}
     assert tenant.dead_letters() == []
-    assert "there is no dead letter" in tenant.engine.cli("deadletters", "retry", again["id"]).refusal()
+    assert "there is no dead letter" in tenant.engine.here("deadletters", "retry", again["id"]).refusal()
     assert [state for _, _, state in tenant.run_records()] == ["refused", "refused", "started"]
 
 
@@ -173,18 +173,16 @@ def test_an_event_that_a_filter_cannot_judge_is_no_match_and_counted(tenant: Ten
 
 
 @pytest.mark.parametrize("name", ["data updated", "größe", "a/b", "..", "x" * 250])
-def test_an_illegal_event_name_is_refused_where_it_is_given(
-    kafka: KafkaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_an_illegal_event_name_is_refused_where_it_is_given(kafka: KafkaServer, tmp_path: Path, name: str) -> None:
     environment = {"HEADRACE_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-    said = here(capsys, environment, "publish", name, "-p", "n=1").refusal()
+    said = here(environment, "publish", name, "-p", "n=1").refusal()
     assert "event" in said and name[:40] in said
     file = tmp_path / "trigger.yaml"
     file.write_text(
         "apiVersion: headrace.dev/v1\nkind: Trigger\nmetadata: {name: illegal}\nspec:\n"
         f"  events:\n    - fine\n    - name: {name}\n  run: {{workflowTemplate: flow}}\n"
     )
-    said = here(capsys, environment, "deploy", str(file)).refusal()
+    said = here(environment, "deploy", str(file)).refusal()
     assert said.startswith(f"headrace: {file}:7: spec.events.1.name"), said
 
 
@@ -196,12 +194,12 @@ def test_a_typo_in_a_trigger_file_is_reported_with_file_and_line_and_deploys_not
     file = tmp_path / "triggers.yaml"
     file.write_text(text)
     lines = text.splitlines()
-    said = tenant.engine.cli("deploy", str(file)).expect(1)
+    said = tenant.engine.here("deploy", str(file)).expect(1)
     assert said.stdout == ""
     for word, place in (("filtr", "spec.events.0.filtr"), ("windw", "spec.windw")):
         line = next(number for number, line in enumerate(lines, 1) if word in line)
         assert f"{file}:{line}: {place} is not a field of a trigger; is it misspelt?" in said.stderr
-    deployed = [row["name"] for row in tenant.engine.cli("triggers", "--json").expect(0).rows]
+    deployed = [row["name"] for row in tenant.engine.here("triggers", "--json").expect(0).rows]
     assert tenant.full("fine") not in deployed
 
 
@@ -216,7 +214,7 @@ def test_junk_in_the_internal_topics_is_set_aside_and_work_goes_on(tenant: Tenan
     tenant.produce([Bare(left, b'{"n": 1}'), Bare(right, b'{"m": 2}')])
     tenant.settle(left, right)
     assert [parameters_of(workflow) for workflow in tenant.workflows()] == [{"m": "2", "n": "1"}]
-    letters = tenant.engine.cli("deadletters", "list", "--json").expect(0).rows
+    letters = tenant.engine.here("deadletters", "list", "--json").expect(0).rows
     internal = [letter for letter in letters if letter["topic"].startswith(prefix)]
     assert {letter["reason"] for letter in internal} == {"unreadable-record"}
     assert sorted((letter["topic"], value_of(letter) or b"") for letter in internal) == sorted(

@@ -1,11 +1,11 @@
-"""The command line: what each command prints for people and programs, its exit codes, and every wrong use's sentence."""
+"""The command line: what each command prints for people and programs, exit codes, and a sentence for each wrong use."""
 
 from __future__ import annotations
 
 import json
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +17,13 @@ from headrace.edges.loopback_port import LOOPBACK, free_port
 from tests.support.engine import COMMAND, COMMAND_TIMEOUT_S, Engine, Said, here
 from tests.support.tenant import Bare, Tenant
 
-# Commands are mostly start-up time; more at once than cores would only wait for each other.
-COMMANDS_AT_ONCE = 3
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 Command = tuple[str, ...]
 
 
-def said(engine: Engine, commands: Iterable[Command], at_once: int = COMMANDS_AT_ONCE, **environment: str) -> list[Said]:
-    """Run commands beside each other; what they said, in their order."""
-    with ThreadPoolExecutor(max_workers=at_once) as threads:
+def said(engine: Engine, commands: list[Command], **environment: str) -> list[Said]:
+    """Run commands as processes, all at once since they wait rather than work; what they said, in their order."""
+    with ThreadPoolExecutor(max_workers=len(commands)) as threads:
         return list(threads.map(lambda command: engine.cli(*command, **environment), commands))
 
 
@@ -73,12 +71,12 @@ def test_what_each_command_tells_people_and_programs(tenant: Tenant, tmp_path: P
     tenant.produce([Bare(event, b"no json")])
     tenant.settle(event)
 
-    events = engine.cli("events", event, "--json").expect(0).rows
+    events = engine.here("events", event, "--json").expect(0).rows
     assert [row.get("id") for row in events] == [*ids, None]
     assert events[0]["payload"] == {"rows": 1, "region": "eu"}
     assert events[1]["payload"] == {"rows": 2, "text": "overridden"}
     assert events[4]["unreadable"] == "not-json"
-    assert len(engine.cli("events", event, "--last", "1", "--json").expect(0).rows) == 1
+    assert len(engine.here("events", event, "--last", "1", "--json").expect(0).rows) == 1
 
     runs = tenant.runs("refresh")
     assert [row["state"] for row in runs] == ["started"] * 3
@@ -96,8 +94,9 @@ def test_what_each_command_tells_people_and_programs(tenant: Tenant, tmp_path: P
         ("lag",): ("route", event, "submit", f"{engine.prefix}firings"),
         ("status",): ("route", "join", "submit", "yes"),
     }
-    for shown, parts in zip(said(engine, people), people.values(), strict=True):
-        text = " ".join(shown.expect(0).stdout.split())
+    for command, parts in people.items():
+        shown = engine.here(*command).expect(0)
+        text = " ".join(shown.stdout.split())
         assert all(" ".join(part.split()) in text.replace('{"rows": 1', '{"rows":1') for part in parts), shown
     programs: dict[Command, str] = {
         ("events", event, "--json"): "event",
@@ -108,10 +107,10 @@ def test_what_each_command_tells_people_and_programs(tenant: Tenant, tmp_path: P
         ("lag", "--json"): "lag",
         ("status", "--json"): "status",
     }
-    for listed, word in zip(said(engine, programs), programs.values(), strict=True):
+    for command, word in programs.items():
         schema = Draft202012Validator(json.loads((SCHEMAS / f"{word}.schema.json").read_text()))
-        rows = listed.expect(0).rows
-        assert rows and all(schema.is_valid(row) for row in rows), listed
+        rows = engine.here(*command).expect(0).rows
+        assert rows and all(schema.is_valid(row) for row in rows), command
 
 
 def test_following_shows_what_comes_and_ends_quietly_on_ctrl_c(tenant: Tenant) -> None:
@@ -158,8 +157,7 @@ def test_a_missing_broker_is_one_sentence_from_every_command(idle_engine: Engine
         ("deadletters",),
         ("lag",),
     ]
-    # They wait rather than work, so all may wait at once.
-    for refused in said(idle_engine, commands, at_once=len(commands), HEADRACE_BOOTSTRAP_SERVERS=nowhere):
+    for refused in said(idle_engine, commands, HEADRACE_BOOTSTRAP_SERVERS=nowhere):
         if refused.arguments == ("up",):
             # It tells what it does before, as it is meant for a terminal.
             assert f"no Kafka broker answers at {nowhere}" in refused.expect(1).stderr.splitlines()[-1]
@@ -167,11 +165,9 @@ def test_a_missing_broker_is_one_sentence_from_every_command(idle_engine: Engine
             assert refused.refusal().startswith(f"headrace: no Kafka broker answers at {nowhere}"), refused
 
 
-def test_without_any_kafka_configured_commands_say_how_to_start_one(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_without_any_kafka_configured_commands_say_how_to_start_one(tmp_path: Path) -> None:
     for command in ("status",), ("publish", "e"), ("lag",):
-        sentence = here(capsys, {"HEADRACE_STATE": str(tmp_path)}, *command).refusal()
+        sentence = here({"HEADRACE_STATE": str(tmp_path)}, *command).refusal()
         assert "no Kafka is configured" in sentence and "headrace up" in sentence
 
 
@@ -186,35 +182,33 @@ def test_without_any_kafka_configured_commands_say_how_to_start_one(
         ("HEADRACE_TOPIC_PREFIX", "not a topic/"),
     ],
 )
-def test_a_setting_that_cannot_work_is_named(
-    idle_engine: Engine, capsys: pytest.CaptureFixture[str], variable: str, value: str
-) -> None:
-    sentence = here(capsys, {**idle_engine.environment, variable: value}, "status").refusal()
+def test_a_setting_that_cannot_work_is_named(idle_engine: Engine, variable: str, value: str) -> None:
+    sentence = here({**idle_engine.environment, variable: value}, "status").refusal()
     assert variable in sentence or variable.removeprefix("HEADRACE_KAFKA_").lower().replace("_", ".") in sentence
 
 
-def test_before_headrace_ever_ran_commands_say_so(idle_engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_headrace_ever_ran_commands_say_so(idle_engine: Engine) -> None:
     for command in ("status",), ("runs",), ("deadletters",), ("deadletters", "show", "x"):
-        assert "Headrace never ran on this Kafka" in here(capsys, idle_engine.environment, *command).refusal()
+        assert "Headrace never ran on this Kafka" in idle_engine.here(*command).refusal()
     for command in ("triggers",), ("lag",):
-        assert here(capsys, idle_engine.environment, *command).expect(0).stdout == ""
-    assert "there is no trigger" in here(capsys, idle_engine.environment, "delete", "a/b").refusal()
+        assert idle_engine.here(*command).expect(0).stdout == ""
+    assert "there is no trigger" in idle_engine.here("delete", "a/b").refusal()
 
 
 def test_a_deployment_that_no_router_confirms_says_so(idle_engine: Engine, tenant: Tenant) -> None:
     file = tenant.trigger("lonely", [tenant.event("lonely")], "flow")
-    sentence = idle_engine.cli("deploy", "--timeout", "0.5", "-", stdin=file).refusal()
+    sentence = idle_engine.here("deploy", "--timeout", "0.5", "-", stdin=file).refusal()
     assert "no router has confirmed it" in sentence and "headrace run route" in sentence
 
 
 def test_status_names_the_roles_that_are_missing(idle_engine: Engine) -> None:
     (route,) = idle_engine.start_and_wait("route")
-    status = idle_engine.cli("status", "--json").expect(1)
+    status = idle_engine.here("status", "--json").expect(1)
     assert [(row["role"], row["pid"], row["ready"]) for row in status.rows] == [("route", route.pid, True)]
     assert status.stderr == "not ready: join, submit\n"
 
 
-def test_unknown_names_are_refused_with_one_sentence(tenant: Tenant, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_refused_with_one_sentence(tenant: Tenant) -> None:
     commands: dict[Command, str] = {
         ("delete", tenant.full("nope")): f"there is no trigger {tenant.full('nope')}",
         ("runs", "--trigger", tenant.full("nope")): f"there is no trigger {tenant.full('nope')}",
@@ -226,10 +220,10 @@ def test_unknown_names_are_refused_with_one_sentence(tenant: Tenant, capsys: pyt
         ("deadletters", "retry", "nope"): "there is no dead letter nope",
     }
     for command, part in commands.items():
-        assert part in here(capsys, tenant.engine.environment, *command).refusal()
+        assert part in tenant.engine.here(*command).refusal()
 
 
-def test_payloads_and_times_that_cannot_be_are_refused(tenant: Tenant, capsys: pytest.CaptureFixture[str]) -> None:
+def test_payloads_and_times_that_cannot_be_are_refused(tenant: Tenant) -> None:
     event = tenant.event("any")
     commands: dict[Command, str] = {
         ("publish", event, "--payload", "{no"): "--payload is not JSON",
@@ -239,10 +233,10 @@ def test_payloads_and_times_that_cannot_be_are_refused(tenant: Tenant, capsys: p
         ("publish", event, "--time", "yesterday"): "yesterday",
     }
     for command, part in commands.items():
-        assert part in here(capsys, tenant.engine.environment, *command).refusal()
+        assert part in tenant.engine.here(*command).refusal()
 
 
-def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_ends_with_2() -> None:
     commands: list[Command] = [
         (),
         ("nonsense",),
@@ -262,8 +256,8 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         ("up", "--port", "x"),
     ]
     for command in commands:
-        refused = here(capsys, {}, *command).expect(2)
+        refused = here({}, *command).expect(2)
         assert refused.stdout + refused.stderr
-    help_text = here(capsys, {}, "--help").expect(0).stdout
+    help_text = here({}, "--help").expect(0).stdout
     every = ["up", "run", "status", "deploy", "triggers", "delete", "publish", "events", "runs", "deadletters", "lag"]
     assert all(f" {command} " in help_text for command in every)

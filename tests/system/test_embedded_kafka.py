@@ -20,9 +20,6 @@ from headrace.edges.kafka_jars import KafkaJarsUnavailable, resolve_class_path
 from headrace.edges.loopback_port import LOOPBACK, free_port
 from headrace.edges.state_lock import StateDirectoryInUse
 from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics, publish, read, wait_until
-from tests.system.kafka_fixtures import kafka, topic_prefix
-
-__all__ = ["kafka", "topic_prefix"]
 
 
 def plain(broker: EmbeddedKafka | KafkaServer) -> dict[str, str]:

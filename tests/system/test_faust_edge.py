@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from headrace.edges.faust_app import EXIT_STATUS
 from tests.support.join_run import PARTITIONS, JoinRun
-from tests.support.join_worker import POISON
-from tests.support.kafka import KafkaServer
-
-pytest_plugins = ["tests.system.kafka_fixtures"]
+from tests.support.join_worker import GATE, POISON
+from tests.support.kafka import KafkaServer, SecureKafka
 
 
 @pytest.fixture
-def run(kafka: KafkaServer, topic_prefix: str, tmp_path: Path) -> Iterator[JoinRun]:
-    yield JoinRun(kafka.bootstrap_servers, topic_prefix, tmp_path)
+def run(kafka: KafkaServer, topic_prefix: str, tmp_path: Path) -> JoinRun:
+    return JoinRun({"bootstrap.servers": kafka.bootstrap_servers}, topic_prefix, tmp_path)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_applied_twice(run: JoinRun) -> None:
@@ -69,14 +65,18 @@ def test_workers_share_the_partitions_and_take_them_over_with_their_states(run: 
 
 def test_a_frozen_worker_that_lost_its_partitions_ends_without_writing(run: JoinRun) -> None:
     run.create_topics()
-    with run.worker() as zombie:
-        with run.feeding():
-            run.wait_until_committed(lambda committed: min(committed.values()) > 0)
-            zombie.signal(signal.SIGSTOP)
+    run.send_many(40)
+    with run.worker(waits_at_gate=True) as zombie:
+        run.wait_until_all_is_committed()
+        # It has decided nothing about this frame yet, and goes on with it as soon as it is thawed.
+        run.send(0, GATE)
+        zombie.wait_until_said(lambda facts: "waiting" in facts)
+        zombie.signal(signal.SIGSTOP)
         with run.worker() as heir:
             heir.wait_until_it_holds(PARTITIONS)
             run.wait_until_all_is_committed()
             written = run.ends("outputs"), run.ends("changelog")
+            zombie.signal(signal.SIGUSR1)
             zombie.signal(signal.SIGCONT)
             assert zombie.wait_until_it_ends() == EXIT_STATUS
             heir.stop()
@@ -85,17 +85,30 @@ def test_a_frozen_worker_that_lost_its_partitions_ends_without_writing(run: Join
 
 
 def test_a_commit_never_passes_a_changelog_record_that_was_not_delivered(run: JoinRun) -> None:
-    run.create_topics(changelog={"max.message.bytes": "2000"})
-    run.send(0, "small")
+    run.create_topics()
+    run.send(0, "before")
     with run.worker() as worker:
         run.wait_until_all_is_committed()
-        # The outputs topic takes this key, the changelog does not.
-        run.send(0, "x" * 4000)
-        run.send(0, "small")
+        # The producer tries again for a while, so the changelog's records stay undelivered while the outputs pass, and
+        # more than one commit comes due before it gives up.
+        run.delete_topic("changelog")
+        run.send_many(40)
+        assert worker.wait_until_it_ends() == EXIT_STATUS
+    assert len(run.outputs()) > 1
+    assert run.committed() == {0: 1, 1: 0, 2: 0, 3: 0}
+
+
+def test_behind_a_changelog_record_that_was_refused_nothing_is_written(run: JoinRun) -> None:
+    run.create_topics(changelog={"max.message.bytes": "2000"})
+    run.send(0, "small")
+    # The outputs topic takes this key, the changelog does not.
+    run.send(0, "x" * 4000)
+    run.send(0, "small")
+    with run.worker() as worker:
         assert worker.wait_until_it_ends() == EXIT_STATUS
         assert "Message size too large" in worker.log_tail()
-    assert run.committed()[0] == 1
-    # Nothing landed behind the gap: a recovery would take it for whole.
+    assert run.committed()[0] <= 1
+    # A recovery would take a changelog with a gap for whole.
     assert run.changelog()[0] == {"small": 1, "partition": 0}
 
 
@@ -119,15 +132,10 @@ def test_a_changelog_that_ends_without_a_record_is_recovered(run: JoinRun) -> No
         first.stop()
     # Partition 0: emptied. Partition 1: the last offset is a transaction's marker. Faust waits for ever on those.
     changelog = run.topic("changelog")
-    end = run.ends("changelog")[0]
-    run.set_cleanup_policy(changelog, "compact,delete")
-    run.delete_records_before(changelog, 0, end)
-    run.set_cleanup_policy(changelog, "compact")
-    writer = Producer({"bootstrap.servers": run.bootstrap_servers, "transactional.id": run.topic("marker")})
-    writer.init_transactions()
-    writer.begin_transaction()
-    writer.produce(changelog, b"1", b"added", partition=1)
-    writer.commit_transaction()
+    run.configure(changelog, "cleanup.policy", "compact,delete")
+    run.delete_records_before(changelog, 0, run.ends("changelog")[0])
+    run.configure(changelog, "cleanup.policy", "compact")
+    run.send_in_transaction("changelog", 1, b"added", b"1")
     with run.worker(resumes_from_state=False) as second:
         counts = second.wait_until_it_holds(PARTITIONS)["counts"]
         assert counts["0"] == {}
@@ -149,3 +157,26 @@ def test_frames_deleted_before_they_were_applied_end_the_process(run: JoinRun) -
         assert second.wait_until_it_ends() == EXIT_STATUS
         assert f"partition 2 of topic {matches} holds frames" in second.log_tail()
     assert run.committed()[2] == 10
+
+
+def test_a_gap_between_frames_ends_the_process(run: JoinRun) -> None:
+    run.create_topics()
+    run.send(0, "first")
+    with run.worker() as worker:
+        run.wait_until_all_is_committed()
+        # The transaction's marker takes offset 2, so that the frames' offsets are 0, 1 and 3.
+        run.send_in_transaction("matches", 0, None, b'["second"]')
+        run.send(0, "third")
+        assert worker.wait_until_it_ends() == EXIT_STATUS
+        assert "jumps from offset 2 to 3" in worker.log_tail()
+    assert [output.key for output in run.outputs()] == ["first", "second"]
+
+
+def test_it_connects_with_tls_and_a_password(secure_kafka: SecureKafka, topic_prefix: str, tmp_path: Path) -> None:
+    run = JoinRun(secure_kafka.client_properties(), topic_prefix, tmp_path)
+    run.create_topics()
+    run.send_many(4)
+    with run.worker() as worker:
+        run.wait_until_all_is_committed()
+        worker.stop()
+    run.assert_exact()

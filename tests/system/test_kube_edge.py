@@ -20,9 +20,6 @@ from headrace.model.errors import TargetError
 from headrace.stages.workflow import FIRING_ANNOTATION, Answer, classify, firing_of_workflow
 from tests.support.kube import KubeServer, list_workflows
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
-from tests.system.kube_fixtures import kube, kube_namespace
-
-__all__ = ["kube", "kube_namespace"]
 
 RATE_WORKFLOWS = 1000
 RATE_IN_FLIGHT = 32

@@ -16,9 +16,6 @@ from headrace.edges.kube import ARGO_PATH, KubeApi, RequestRefused
 from headrace.edges.kube_mirror import Mirror
 from tests.support.kube import ARGO_GROUP, ARGO_VERSION, KubeServer, create_workflow_template, request_json
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
-from tests.system.kube_fixtures import kube, kube_namespace
-
-__all__ = ["kube", "kube_namespace"]
 
 DEADLINE_S = 60.0
 WATCH = "watch=true"

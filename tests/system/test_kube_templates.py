@@ -18,9 +18,6 @@ from headrace.edges.kube_templates import Templates, TemplatesUnavailable, targe
 from headrace.stages.bind import Target
 from tests.support.kube import ARGO_GROUP, ARGO_VERSION, KubeServer, apply_yaml, create_workflow_template
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
-from tests.system.kube_fixtures import kube, kube_namespace
-
-__all__ = ["kube", "kube_namespace"]
 
 DEADLINE_S = 60.0
 DAY = Target(frozenset({"day"}), metaflow=False)

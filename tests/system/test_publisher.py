@@ -9,10 +9,8 @@ from collections import Counter
 import pytest
 
 from headrace_publisher import AsyncPublisher, Delivery, DeliveryFailed, InvalidAttribute, Publisher, QueueFull
-from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics
-from tests.support.published import headers, payload, published, published_ids
-
-pytest_plugins = ["tests.system.kafka_fixtures"]
+from tests.support.kafka import DEADLINE_S, KafkaServer
+from tests.support.published import create_visible_topic, headers, payload, published, published_ids
 
 # A topic is missed for good after this time instead of seconds, so that tests of it are short.
 MISSED_SOON = {"topic.metadata.propagation.max.ms": "100"}
@@ -22,7 +20,7 @@ MISSED_SOON = {"topic.metadata.propagation.max.ms": "100"}
 def topic(kafka: KafkaServer, topic_prefix: str) -> str:
     """A new topic with two partitions."""
     name = f"{topic_prefix}data_updated"
-    create_topics({"bootstrap.servers": kafka.bootstrap_servers}, {name: 2})
+    create_visible_topic(kafka, name)
     return name
 
 
@@ -161,7 +159,7 @@ def test_a_topic_is_found_as_soon_as_it_is_created(kafka: KafkaServer, topic_pre
     with Publisher(kafka.bootstrap_servers, kafka=MISSED_SOON) as publisher:
         with pytest.raises(DeliveryFailed):
             publisher.deliver(late, {})
-        create_topics({"bootstrap.servers": kafka.bootstrap_servers}, {late: 2})
+        create_visible_topic(kafka, late)
         publisher.deliver(late, {})
         assert publisher.publish_many(late, [{}, {}])
     assert len(published(kafka, late)) == 3
@@ -204,7 +202,8 @@ async def test_the_asyncio_form_keeps_the_order_through_a_full_queue(
         AsyncPublisher(kafka.bootstrap_servers, kafka=small, queue_timeout_s=DEADLINE_S) as publisher,
         asyncio.TaskGroup() as tasks,
     ):
-        for number in range(2_000):
+        await publisher.publish(topic, {"number": 0}, key="k")  # Connects, so that room comes up from the first on.
+        for number in range(1, 2_000):
             tasks.create_task(publisher.publish(topic, {"number": number}, key="k"))
             await asyncio.sleep(0)  # Room may come up between any two calls.
     assert [payload(record)["number"] for record in published(kafka, topic)] == list(range(2_000))
@@ -218,7 +217,7 @@ async def test_the_asyncio_form_raises_for_a_missing_topic_and_finds_it_later(
         for _ in range(2):
             with pytest.raises(DeliveryFailed, match=f"no topic {late}"):
                 await publisher.publish(late, {})
-        create_topics({"bootstrap.servers": kafka.bootstrap_servers}, {late: 2})
+        create_visible_topic(kafka, late)
         id = await publisher.publish(late, {})
     assert published_ids(kafka, late) == [id]
 

@@ -14,16 +14,14 @@ import pytest
 
 from headrace_publisher import ArgoEvent, Delivery, DeliveryFailed, Publisher
 from tests.support.kafka import DEADLINE_S, KafkaServer, SecureKafka, create_topics
-from tests.support.published import headers, payload, published, published_ids, records
-
-pytest_plugins = ["tests.system.kafka_fixtures"]
+from tests.support.published import create_visible_topic, headers, payload, published, published_ids, records
 
 
 @pytest.fixture
 def topic(kafka: KafkaServer, topic_prefix: str) -> str:
     """A new topic with two partitions."""
     name = f"{topic_prefix}data_updated"
-    create_topics({"bootstrap.servers": kafka.bootstrap_servers}, {name: 2})
+    create_visible_topic(kafka, name)
     return name
 
 

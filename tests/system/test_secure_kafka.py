@@ -8,9 +8,6 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.support.kafka import DEADLINE_S, SecureKafka, create_topics, publish, read, wait_until
-from tests.system.kafka_fixtures import secure_kafka, topic_prefix
-
-__all__ = ["secure_kafka", "topic_prefix"]
 
 
 def first_error(client: dict[str, str], code: int) -> KafkaError:

@@ -39,23 +39,20 @@ BROKEN = {
 def test_a_broken_trigger_file_is_refused_with_file_and_line(
     kafka: KafkaServer,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     what: str,
 ) -> None:
     environment = {"HEADRACE_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     text, expected = BROKEN[what]
     file = tmp_path / "broken.yaml"
     file.write_text(text)
-    refused = here(capsys, environment, "deploy", str(file)).expect(1)
+    refused = here(environment, "deploy", str(file)).expect(1)
     assert refused.stdout == ""
     assert refused.stderr.startswith(f"headrace: {file}{expected}"), refused
 
 
-def test_files_that_cannot_be_read_or_collide_are_refused(
-    idle_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_that_cannot_be_read_or_collide_are_refused(idle_engine: Engine, tmp_path: Path) -> None:
     def refusal(*arguments: str, stdin: str = "") -> str:
-        return here(capsys, idle_engine.environment, *arguments, stdin=stdin).refusal()
+        return idle_engine.here(*arguments, stdin=stdin).refusal()
 
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("größe".encode("latin-1"))

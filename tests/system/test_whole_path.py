@@ -32,7 +32,7 @@ def test_publish_right_after_deploy_fires_for_an_event_without_a_topic(tenant: T
     tenant.template("refresh", {"rows": None, "region": "eu", "tier": None})
     event = tenant.event("data_updated")
     run = {"workflowTemplate": "refresh", "parameters": {"tier": "prod"}}
-    deployed = tenant.deploy(tenant.trigger("refresh", [event], run))
+    deployed = tenant.engine.cli("deploy", "-", stdin=tenant.trigger("refresh", [event], run)).expect(0)
     published = tenant.engine.cli("publish", event, "-p", "rows=1001", "-p", "other=x").expect(0)
 
     assert f"{tenant.full('refresh')} deployed (generation 1)" in deployed.stdout
@@ -58,7 +58,7 @@ def test_two_triggers_on_one_event_each_run_and_a_deleted_one_does_not(tenant: T
     tenant.settle(event)
     assert passed(tenant, "n") == [("1",), ("1",), ("2",)]
 
-    deleted = tenant.engine.cli("delete", tenant.full("one")).expect(0)
+    deleted = tenant.engine.here("delete", tenant.full("one")).expect(0)
     assert deleted.stdout == f"{tenant.full('one')} deleted; what it has fired already still runs\n"
     # Routers read deployments in order, so this one's confirmation says that they have read the deletion.
     tenant.deploy(tenant.trigger("three", [{"name": event, "filter": "false"}], "one"))
@@ -66,7 +66,7 @@ def test_two_triggers_on_one_event_each_run_and_a_deleted_one_does_not(tenant: T
     tenant.settle(event)
     assert passed(tenant, "n") == [("0",), ("1",), ("1",), ("2",)]
     assert {row["trigger"] for row in tenant.runs("two")} == {tenant.full("two")}
-    again = tenant.engine.cli("delete", tenant.full("one")).refusal()
+    again = tenant.engine.here("delete", tenant.full("one")).refusal()
     assert f"there is no trigger {tenant.full('one')}" in again
 
 
@@ -78,7 +78,7 @@ def test_a_trigger_that_is_deployed_again_after_its_deletion_is_another(tenant: 
     tenant.deploy(trigger)
     tenant.produce(same_id)
     tenant.wait_for_workflows(1)
-    tenant.engine.cli("delete", tenant.full("again")).expect(0)
+    tenant.engine.here("delete", tenant.full("again")).expect(0)
     tenant.deploy(trigger)
     # What lies in the topic from before is not matched; the same event published now is.
     tenant.settle(event)
@@ -92,15 +92,34 @@ def test_a_cluster_template_and_events_that_lie_before_the_deployment(tenant: Te
     name = f"of-cluster-{tenant.suffix}"
     create_workflow_template(tenant.kube, "", name, {"n": None}, cluster=True)
     event = tenant.event("early")
-    tenant.create_topics({event: 2})
+    tenant.create_topics({event: 1})
     tenant.produce([bare(event, '{"n": 0}'), bare(event, '{"n": 0}')])
     tenant.deploy(tenant.trigger("of-cluster", [event], {"clusterWorkflowTemplate": name}))
+    lags = tenant.engine.here("lag", "--json").expect(0).rows
+    assert [row["records"] for row in lags if row["topic"] == event] == [0]
     tenant.produce([bare(event, '{"n": 1}') for _ in range(3)])
     workflows = tenant.wait_for_workflows(3)
     assert {w["spec"]["workflowTemplateRef"]["name"] for w in workflows} == {name}
     assert all(w["spec"]["workflowTemplateRef"]["clusterScope"] is True for w in workflows)
     tenant.settle(event)
     assert passed(tenant, "n") == [("1",)] * 3
+
+
+def test_an_event_from_before_a_deployment_is_not_its_own_even_if_it_is_read_afterwards(tenant: Tenant) -> None:
+    engine = tenant.engine
+    tenant.template("first", {"n": None})
+    tenant.template("second", {"n": None})
+    event = tenant.event("n")
+    tenant.deploy(tenant.trigger("first", [event], "first"))
+    assert engine.terminate("route") == 0
+    tenant.produce([bare(event, '{"n": 1}')])
+    unconfirmed = engine.here("deploy", "--timeout", "0", "-", stdin=tenant.trigger("second", [event], "second"))
+    assert "the trigger is deployed, but no router has confirmed it" in unconfirmed.refusal()
+    tenant.produce([bare(event, '{"n": 2}')])
+    engine.start_and_wait("route")
+    tenant.settle(event)
+    found = [(w["spec"]["workflowTemplateRef"]["name"], parameters_of(w)["n"]) for w in tenant.workflows()]
+    assert sorted(found) == [("first", "1"), ("first", "2"), ("second", "2")]
 
 
 def test_key_window_latest_and_each_by_event_time(tenant: Tenant) -> None:
@@ -156,11 +175,11 @@ def test_explicit_times_on_the_command_line_decide_what_is_late_and_what_is_too_
     )
     hours_ago, minutes_ago = instant_text(now_ms() - 120 * MINUTE_MS), instant_text(now_ms() - 5 * MINUTE_MS)
     publish = ("publish", "--time", hours_ago)
-    late_id = tenant.engine.cli(*publish, left, "--id", "late", "-p", "n=1").expect(0).stdout.strip()
-    tenant.engine.cli(*publish, lone, "--id", "stale", "-p", "n=2").expect(0)
-    tenant.engine.cli("publish", "--time", minutes_ago, left, "-p", "n=3").expect(0)
-    tenant.engine.cli("publish", "--time", minutes_ago, right, "-p", "m=4").expect(0)
-    tenant.engine.cli("publish", "--time", minutes_ago, lone, "-p", "n=5").expect(0)
+    late_id = tenant.engine.here(*publish, left, "--id", "late", "-p", "n=1").expect(0).stdout.strip()
+    tenant.engine.here(*publish, lone, "--id", "stale", "-p", "n=2").expect(0)
+    tenant.engine.here("publish", "--time", minutes_ago, left, "-p", "n=3").expect(0)
+    tenant.engine.here("publish", "--time", minutes_ago, right, "-p", "m=4").expect(0)
+    tenant.engine.here("publish", "--time", minutes_ago, lone, "-p", "n=5").expect(0)
     tenant.settle(left, right, lone)
 
     assert passed(tenant, "n", "m") == [("3", "4"), ("5", None)]
@@ -219,7 +238,7 @@ def test_a_paused_trigger_holds_its_firings_until_a_later_deployment(tenant: Ten
     for trigger in ("single", "both"):
         (held,) = tenant.runs(trigger)
         assert (held["state"], held["reason"]) == ("queued", "paused")
-    assert tenant.engine.metrics("submit")["headrace_runs_queued"] == 2
+    tenant.engine.wait_until(lambda: tenant.engine.metrics("submit")["headrace_runs_queued"] == 2, "two queued runs")
 
     tenant.deploy(*triggers(paused=False))
     for trigger in ("single", "both"):

@@ -106,7 +106,7 @@ class JoinApp(Generic[S]):
         self._matches_topic, self._changelog_topic = matches_topic, changelog_topic
         self._output_topics = output_topics
         self._on_frame, self._next_offset, self._stuck_after_s = on_frame, next_offset, stuck_after_s
-        self._fail_with, self._has_failed, self._stopping = fail, False, False
+        self._fail_with, self._has_failed = fail, False
         timing = Timing.of(properties)
         fence = Fence(timing.fence_s)
         self._faust = _new_faust(group, properties, timing, data_dir)
@@ -144,7 +144,11 @@ class JoinApp(Generic[S]):
             TopicError: a topic is missing, or the two have different numbers of partitions.
         """
         await self.producer.start(self._output_topics)
-        await self._check_topics()
+        try:
+            await self._check_topics()
+        except BaseException:
+            await self.producer.stop()
+            raise
         starting = asyncio.create_task(self._faust.start(), name="join starts")
         watching = asyncio.create_task(self._watch(), name="join is watched")
         crashed = asyncio.create_task(self._faust._crashed.wait(), name="join crashes")
@@ -179,7 +183,6 @@ class JoinApp(Generic[S]):
         return cast("JoinConsumer | None", self._faust._consumer)
 
     async def _stop(self, starting: asyncio.Task[None]) -> None:
-        self._stopping = True
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 consumer = self._consumer
@@ -204,7 +207,7 @@ class JoinApp(Generic[S]):
             self._join.frame_done.clear()
             try:
                 await self.producer.room()
-                await self._on_frame(self.table.state(frame.partition), frame)
+                await self._on_frame(self.table.state_of(frame.partition), frame)
             except BaseException as error:
                 self._fail(error)
                 raise
@@ -212,21 +215,28 @@ class JoinApp(Generic[S]):
             self._join.frame_done.set()
 
     async def _watch(self) -> None:
+        """End the process when it stands still: Faust can hang, and then it neither commits nor says so."""
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
+            consumer = self._consumer
+            if consumer is None or not consumer.started:
+                continue
+            await consumer.check_membership()
             shown = self.progress()
             if not shown.recovered and shown.still_s > self._stuck_after_s:
-                self._fail(
-                    JoinStuck(
-                        f"the join has not moved for {shown.still_s:.0f} s: {shown.recovery_remaining} records of "
-                        f"topic {self._changelog_topic} remain to be restored, partitions {shown.partitions} are "
-                        "held; this process ends and starts anew. If that does not help, look at the brokers' logs."
-                    )
+                raise JoinStuck(
+                    f"the join has not moved for {shown.still_s:.0f} s: {shown.recovery_remaining} records of topic "
+                    f"{self._changelog_topic} remain to be restored; this process ends and starts anew. If that "
+                    "does not help, look at the brokers' logs."
                 )
+            # A broker that is out of reach is waited for, and the fence sees to it that nothing is written.
+            silent_s = shown.commit_age_s or 0.0
+            if shown.partitions and silent_s > self._stuck_after_s and not consumer.is_committing:
+                raise JoinStuck(f"the join has not committed for {silent_s:.0f} s; this process starts anew.")
 
     def _start_offset(self, partition: int, committed: int | None, low: int, high: int) -> int:
         """Choose the first frame of a partition whose records `low` up to `high` are in Kafka."""
-        wanted = None if self._next_offset is None else self._next_offset(self.table.state(partition))
+        wanted = None if self._next_offset is None else self._next_offset(self.table.state_of(partition))
         if wanted is None:
             wanted = committed
         elif committed is not None and committed > wanted:

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
-import logging
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
-import aiokafka
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import IllegalStateError
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import ServiceT
 
+from headrace.edges.faust_consumer_thread import JoinConsumerThread, JoinRebalanceListener, ReadingStopped, Records
 from headrace.model.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.edges.faust_context import JoinFaust
 
-# How long one read waits for records. Nothing depends on it: data, a rebalance and a stop all end it.
-_READ_TIMEOUT_MS = 1000
-# How long a broker waits for new records before it answers that there are none. A start or a rebalance may have to
-# wait for one such answer.
-_FETCH_WAIT_MS = 200
 # A commit that changes nothing proves membership when no frames come; often enough to keep the fence open.
 _RENEWALS_PER_FENCE = 4
-
-T = TypeVar("T")
-Records = Mapping[Any, list[Any]]
-
-log = logging.getLogger(__name__)
 
 
 class OffsetsLost(HeadraceError):
@@ -41,82 +29,6 @@ class OffsetsLost(HeadraceError):
 
 class NotDrained(HeadraceError):
     """Partitions had to be given back while work on them was unfinished; this process has to start anew."""
-
-
-class ReadingStopped(Exception):
-    """A read was ended because a rebalance or a stop began; what it would have returned is read again later."""
-
-
-class JoinConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread that reads and keeps the membership; it can be asked for a whole batch, and to stop waiting."""
-
-    _reading: asyncio.Task[Records] | None = None
-
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """Run a coroutine in the thread; unlike Faust's queue of methods this cannot wait behind another call."""
-        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self.thread_loop)
-        return asyncio.wrap_future(future)
-
-    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # A broker is asked one question at a time, and would let it wait for new records for Faust's 1.5 s.
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
-        return consumer
-
-    async def read_in_thread(self, tps: frozenset[TP]) -> Records:
-        consumer = self._ensure_consumer()
-        self._reading = asyncio.current_task()
-        try:
-            return cast(
-                Records, await consumer.getmany(*map(driver.ensure_aiokafka_TP, tps), timeout_ms=_READ_TIMEOUT_MS)
-            )
-        except asyncio.CancelledError:
-            raise ReadingStopped from None
-        finally:
-            self._reading = None
-
-    def stop_reading(self) -> None:
-        """End the read that is waiting, if any; what it had already taken is still returned."""
-
-        def cancel() -> None:
-            if self._reading is not None:
-                self._reading.cancel()
-
-        self.thread_loop.call_soon_threadsafe(cancel)
-
-    async def positions_in_thread(self, tps: Iterable[TP]) -> dict[TP, int]:
-        consumer = self._ensure_consumer()
-        return {tp: await consumer.position(driver.ensure_aiokafka_TP(tp)) for tp in tps}
-
-    async def fetch_only_in_thread(self, tps: frozenset[TP]) -> None:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        wanted = assigned & {driver.ensure_aiokafka_TP(tp) for tp in tps}
-        consumer.pause(*(assigned - wanted))
-        consumer.resume(*wanted)
-
-    async def commit_in_thread(self, offsets: Mapping[TP, int]) -> bool:
-        """Return whether the group accepted; it refuses when it has rebalanced, or has forgotten this process."""
-        wanted = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items()}
-        try:
-            await self._ensure_consumer().commit(wanted)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.warning("the group did not accept a commit: %s", error)
-            return False
-        return True
-
-    async def committed_in_thread(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        consumer = self._ensure_consumer()
-        return {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
-
-
-class JoinRebalanceListener(driver.ConsumerRebalanceListener):
-    """Hears of rebalances, in the consumer's thread."""
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Let nothing be fetched until the recovery says what it needs."""
-        self._thread._ensure_consumer().pause(*assigned)
-        await super().on_partitions_assigned(assigned)
 
 
 class JoinConsumer(driver.Consumer):
@@ -133,8 +45,9 @@ class JoinConsumer(driver.Consumer):
         self._reader_is_idle = asyncio.Event()
         self._reader_is_idle.set()
         self._reading_allowed = False
-        # Counts the ends of reading, so that a delivery that slept through one does not go on after it.
+        # Counts the ends of reading, so that work that slept through one does not go on after it.
         self._epoch = 0
+        self._assigned_epoch: int | None = None
         self._next_offset: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> JoinConsumerThread:
@@ -151,15 +64,30 @@ class JoinConsumer(driver.Consumer):
         """
         if not self._reading_allowed:
             raise ReadingStopped
+        epoch = self._epoch
         self._reader_is_idle.clear()
         try:
-            return await self._thread.submit(self._thread.read_in_thread(frozenset(tps)))
+            records = await self._thread.submit(self._thread.read_in_thread(frozenset(tps)))
         finally:
             self._reader_is_idle.set()
+        self.refuse_stale(epoch)
+        return records
 
-    def allow_reading(self) -> None:
-        """Let `read` work again, after a rebalance."""
+    def allow_reading(self) -> int:
+        """Let `read` work again, after a rebalance; return the number of this stretch of reading.
+
+        Raises:
+            ReadingStopped: another rebalance or a stop has begun since the last assignment.
+        """
+        if self._assigned_epoch != self._epoch:
+            raise ReadingStopped
         self._reading_allowed = True
+        return self._epoch
+
+    def refuse_stale(self, epoch: int) -> None:
+        """Return if the stretch of reading still lasts, else raise `ReadingStopped`."""
+        if self._epoch != epoch:
+            raise ReadingStopped
 
     async def stop_reading(self) -> None:
         """End the read that is under way, and refuse others until `allow_reading`."""
@@ -173,6 +101,10 @@ class JoinConsumer(driver.Consumer):
     async def positions(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the offset of the next record of each partition, past records that compaction has removed."""
         return await self._thread.submit(self._thread.positions_in_thread(list(tps)))
+
+    async def check_membership(self) -> None:
+        """Raise what the group's coordinator has refused for good: a missing permission, for one."""
+        await self._thread.submit(self._thread.check_in_thread())
 
     async def fetch_only(self, tps: Iterable[TP]) -> None:
         """Fetch these of the assigned partitions and no others.
@@ -193,9 +125,7 @@ class JoinConsumer(driver.Consumer):
                     continue
                 with contextlib.suppress(ReadingStopped):
                     await self._deliver(await self.read(tps))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.app.join.fail(error)
             raise
 
@@ -248,18 +178,25 @@ class JoinConsumer(driver.Consumer):
 
     # Positions.
 
-    async def start_frames(self, tps: frozenset[TP]) -> None:
-        """Position the frames' partitions after their states were recovered, and open the fence."""
+    async def start_frames(self, tps: frozenset[TP], epoch: int) -> None:
+        """Position the frames' partitions after their states were recovered, and open the fence.
+
+        Raises:
+            OffsetsLost: Kafka no longer holds the next frame of a partition.
+            ReadingStopped: a rebalance or a stop began meanwhile.
+        """
+        self.refuse_stale(epoch)
         if not tps:
             return
         committed = await self._thread.submit(self._thread.committed_in_thread(tps))
         low = await self.earliest_offsets(*map(driver.ensure_aiokafka_TP, tps))
         high = await self.highwaters(*map(driver.ensure_aiokafka_TP, tps))
-        starts: dict[TP, int] = {}
-        for tp in tps:
-            starts[tp] = self.app.join.start_offset(tp.partition, committed[tp], low[tp], high[tp])
+        self.refuse_stale(epoch)
+        choose = self.app.join.start_offset
+        starts = {tp: choose(tp.partition, committed[tp], low[tp], high[tp]) for tp in tps}
         await self.seek_wait(starts)
         await self.fetch_only(tps)
+        self.refuse_stale(epoch)
         self._next_offset = dict(starts)
         for tp, offset in starts.items():
             self._acked[tp].clear()
@@ -268,6 +205,7 @@ class JoinConsumer(driver.Consumer):
         # Everything before the start is durable: it is in the recovered changelog, or was committed before. If the
         # group refuses, a rebalance is under way, and this start is repeated.
         await self._commit_and_renew(starts)
+        self.refuse_stale(epoch)
 
     # Commits.
 
@@ -285,16 +223,29 @@ class JoinConsumer(driver.Consumer):
                 return await self._commit_and_renew(known)
             return False
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit waits for deliveries or for the broker."""
+        return self._commit_lock.locked()
+
     async def _commit_and_renew(self, offsets: Mapping[TP, int]) -> bool:
-        asked_at_s = self.app.join.fence.now_s()
+        epoch, asked_at_s = self._epoch, self.app.join.fence.now_s()
         accepted = await self._thread.submit(self._thread.commit_in_thread(offsets))
-        if accepted:
+        # Where a rebalance has begun meanwhile, its drain has the last word about the fence.
+        if self._epoch == epoch:
+            # Refused or not, these are the next offsets to commit from: a refusal is followed by a rebalance.
             self._committed_offset.update(offsets)
-            self.app.join.fence.renew(asked_at_s)
-            self.app.join.meter.committed()
+            if accepted:
+                self.app.join.fence.renew(asked_at_s)
+                self.app.join.meter.committed()
         return accepted
 
     # Rebalances and the end.
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take the partitions over; Faust then has the recovery begin."""
+        self._assigned_epoch = self._epoch
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what is under way before the partitions are given back."""

@@ -12,7 +12,8 @@ from faust.transport.drivers.aiokafka import ensure_aiokafka_TP
 from faust.types import TP
 from mode import Service
 
-from headrace.edges.faust_consumer import JoinConsumer, ReadingStopped, frames_of
+from headrace.edges.faust_consumer import JoinConsumer, frames_of
+from headrace.edges.faust_consumer_thread import ReadingStopped
 
 if TYPE_CHECKING:
     from headrace.edges.faust_context import JoinFaust
@@ -56,13 +57,14 @@ class JoinRecovery(Recovery):
     async def _recover(self, generation: int) -> None:
         app, consumer = self.app, cast(JoinConsumer, self.app.consumer)
         changelogs = frozenset(self.active_tps)
+        epoch = consumer.allow_reading()
         self._set_recovery_started()
         app.join.table.begin(tp.partition for tp in changelogs)
-        consumer.allow_reading()
         await self._read_changelogs(consumer, changelogs)
+        consumer.refuse_stale(epoch)
         self._set_recovery_ended()
         frames = frames_of(consumer.assignment(), app.join.matches_topic)
-        await consumer.start_frames(frames)
+        await consumer.start_frames(frames, epoch)
         if app.consumer_generation_id != generation:
             log.info("another rebalance began during recovery")
             return

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from headrace.edges.deliveries import Deliveries
 from headrace.edges.fence import Fence
 from headrace.model.errors import HeadraceError, NoBrokerError, TopicError
 
@@ -31,6 +30,10 @@ _QUEUE_RECORDS_MAX = 10_000_000
 _QUEUE_KBYTES_MAX = 2_097_151
 
 log = logging.getLogger(__name__)
+# librdkafka's own lines have a logger of their own, since not all of them are wanted.
+_client_log = logging.getLogger(f"{__name__}.client")
+# Each start would warn that the one property which keeps the changelog free of gaps is called experimental.
+_client_log.addFilter(lambda record: "enable.gapless.guarantee is experimental" not in record.getMessage())
 
 
 class DeliveryFailed(HeadraceError):
@@ -45,28 +48,6 @@ class Outgoing(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-
-
-class _Batch:
-    """Records sent together. `expected` belongs to the loop's thread, `delivered` to the polling thread."""
-
-    __slots__ = ("count", "delivered", "expected", "future", "owner", "sent_at_s")
-
-    def __init__(self, owner: FencedProducer, future: asyncio.Future[None], sent_at_s: float) -> None:
-        self.owner = owner
-        self.future = future
-        self.sent_at_s = sent_at_s
-        self.count = 0
-        self.delivered = 0
-        self.expected = -1
-
-    def report(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self.owner._delivery_failed(error, message)
-            return
-        self.delivered += 1
-        if self.delivered == self.expected:
-            self.owner._batch_delivered(self)
 
 
 class FencedProducer:
@@ -93,22 +74,21 @@ class FencedProducer:
             outstanding_records_max: undelivered records above which `room` waits.
             outstanding_bytes_max: the same in bytes of keys and values.
         """
-        self._properties = producer_properties(properties, delivery_timeout_s)
+        self._properties = {
+            **producer_properties(properties, delivery_timeout_s),
+            # A refused record stops the producer for good instead of leaving a gap before the next one.
+            "enable.gapless.guarantee": "true",
+        }
         self._fence = fence
         self._patience_s = delivery_timeout_s * _PATIENCE_SHARE
         self._fail = fail
-        self._records_max = outstanding_records_max
-        self._bytes_max = outstanding_bytes_max
         self._producer: Producer | None = None
         self._poller: threading.Thread | None = None
         self._stopping = False
         self._failed = False
-        self._outstanding: dict[int, _Batch] = {}
-        self._outstanding_records = 0
-        self._outstanding_bytes = 0
-        self._delivered: deque[_Batch] = deque()
-        self._wake_is_due = False
-        self._room = asyncio.Event()
+        self._deliveries = Deliveries(
+            records_max=outstanding_records_max, bytes_max=outstanding_bytes_max, on_failure=self._delivery_failed
+        )
         self._patience: asyncio.TimerHandle | None = None
 
     async def start(self, topics: Iterable[str] = ()) -> None:
@@ -117,15 +97,18 @@ class FencedProducer:
         Raises:
             NoBrokerError: no broker answered.
         """
-        self._loop = asyncio.get_running_loop()
-        self._producer = Producer({**self._properties, "error_cb": self._on_error}, logger=log)
+        self._deliveries.start()
+        self._producer = Producer({**self._properties, "error_cb": self._on_error}, logger=_client_log)
         self._stopping = False
-        self._room.set()
         self._poller = threading.Thread(target=self._poll, name="headrace-producer", daemon=True)
         self._poller.start()
         self._watch_patience()
-        for topic in topics:
-            await self.partition_count(topic)
+        try:
+            for topic in topics:
+                await self.partition_count(topic)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic has; the producer then also knows their leaders.
@@ -150,7 +133,7 @@ class FencedProducer:
     @property
     def outstanding_records(self) -> int:
         """Records sent and not yet delivered."""
-        return self._outstanding_records
+        return self._deliveries.records
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -173,7 +156,7 @@ class FencedProducer:
         producer = self._producer
         if producer is None or self._failed:
             raise DeliveryFailed("a record was not sent, because the producer has stopped or failed: start anew.")
-        batch = _Batch(self, self._loop.create_future(), self._fence.now_s())
+        batch = self._deliveries.new_batch(self._fence.now_s())
         produce, report, count, size = producer.produce, batch.report, 0, 0
         try:
             for topic, partition, key, value, headers in records:
@@ -187,24 +170,12 @@ class FencedProducer:
             failure = DeliveryFailed(f"a record for topic {topic} was refused by Kafka's client: {error}.")
             self._give_up(failure)
             raise failure from error
-        if count == 0:
-            batch.future.set_result(None)
-            return batch.future
-        batch.count = size
-        self._outstanding[id(batch)] = batch
-        self._outstanding_records += count
-        self._outstanding_bytes += size
-        if self._outstanding_records > self._records_max or self._outstanding_bytes > self._bytes_max:
-            self._room.clear()
-        batch.expected = count
-        # The last report may have come before `expected` was set; then nobody else has noticed it.
-        if batch.delivered == count:
-            self._batch_delivered(batch)
+        self._deliveries.add(batch, count, size)
         return batch.future
 
     async def room(self) -> None:
         """Wait until few enough records are undelivered to send another frame's."""
-        await self._room.wait()
+        await self._deliveries.room()
 
     async def barrier(self) -> None:
         """Wait until everything sent before this call is delivered.
@@ -212,9 +183,7 @@ class FencedProducer:
         Raises:
             DeliveryFailed: something was not; the process ends.
         """
-        pending = [batch.future for batch in self._outstanding.values()]
-        if pending:
-            await asyncio.wait(pending)
+        await self._deliveries.all_done()
         if self._failed:
             raise DeliveryFailed("records sent before could not be delivered.")
 
@@ -241,27 +210,6 @@ class FencedProducer:
                 # This is how a fatal error arrives; the reports of the records that it hit still follow.
                 self._client_failed(error.args[0])
 
-    def _batch_delivered(self, batch: _Batch) -> None:
-        """Called from either thread: let the loop see it, waking it once for all batches that it has not seen yet."""
-        self._delivered.append(batch)
-        if not self._wake_is_due:
-            self._wake_is_due = True
-            self._call_loop(self._take_delivered)
-
-    def _take_delivered(self) -> None:
-        # Cleared first: a batch that comes while the queue is emptied wakes the loop again, at worst for nothing.
-        self._wake_is_due = False
-        while self._delivered:
-            batch = self._delivered.popleft()
-            if self._outstanding.pop(id(batch), None) is None:
-                continue
-            self._outstanding_records -= batch.expected
-            self._outstanding_bytes -= batch.count
-            if not batch.future.done():
-                batch.future.set_result(None)
-        if self._outstanding_records <= self._records_max and self._outstanding_bytes <= self._bytes_max:
-            self._room.set()
-
     def _delivery_failed(self, error: KafkaError, message: Any) -> None:
         """In the polling thread: stop what is still queued at once, so that nothing lands behind the gap."""
         if self._failed:
@@ -273,7 +221,7 @@ class FencedProducer:
             f"a record for topic {message.topic()} partition {message.partition()} could not be delivered: "
             f"{error.str()}; this process ends, and starts anew from what Kafka holds."
         )
-        self._call_loop(lambda: self._give_up(failure))
+        self._deliveries.call_loop(lambda: self._give_up(failure))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -286,11 +234,11 @@ class FencedProducer:
             return
         self._failed = True
         failure = DeliveryFailed(f"Kafka's client cannot go on: {error.str()}.")
-        self._call_loop(lambda: self._give_up(failure))
+        self._deliveries.call_loop(lambda: self._give_up(failure))
 
     def _watch_patience(self) -> None:
-        oldest = next(iter(self._outstanding.values()), None)
-        if oldest is not None and self._fence.now_s() - oldest.sent_at_s > self._patience_s:
+        sent_at_s = self._deliveries.oldest_sent_at_s
+        if sent_at_s is not None and self._fence.now_s() - sent_at_s > self._patience_s:
             self._give_up(
                 DeliveryFailed(
                     f"records for Kafka were not delivered within {self._patience_s:g} s: check that the brokers "
@@ -298,37 +246,55 @@ class FencedProducer:
                 )
             )
             return
-        self._patience = self._loop.call_later(self._patience_s / 10, self._watch_patience)
+        self._patience = asyncio.get_running_loop().call_later(self._patience_s / 10, self._watch_patience)
 
     def _give_up(self, failure: DeliveryFailed) -> None:
         self._failed = True
-        for batch in self._outstanding.values():
-            if not batch.future.done():
-                batch.future.set_exception(failure)
-                # Most of these futures were dropped on purpose; asyncio must not complain about each of them.
-                batch.future.exception()
+        self._deliveries.give_up(failure)
         self._fail(failure)
 
-    def _call_loop(self, callback: Callable[[], None]) -> None:
-        # Reports may come while the loop is closing; then nobody waits for them.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
 
-
-_CONSUMER_ONLY = ("fetch.", "group.", "session.", "heartbeat.", "max.poll.", "auto.", "partition.assignment.")
+_CONSUMER_ONLY = (
+    "auto.",
+    "check.crcs",
+    "enable.auto.",
+    "enable.partition.eof",
+    "fetch.",
+    "group.",
+    "heartbeat.",
+    "isolation.level",
+    "max.partition.",
+    "max.poll.",
+    "partition.assignment.",
+    "queued.",
+    "session.",
+)
+# Set here whatever anyone else wants, under all the names that librdkafka has for them.
+_OURS = {
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "enable.gapless.guarantee",
+    "transactional.id",
+    "delivery.timeout.ms",
+    "message.timeout.ms",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+}
+_LINGER = ("linger.ms", "queue.buffering.max.ms")
 
 
 def producer_properties(properties: Mapping[str, str], delivery_timeout_s: float) -> dict[str, Any]:
     """Return librdkafka's properties for a producer that neither loses nor reorders nor doubles records."""
-    common = {name: value for name, value in properties.items() if not name.startswith(_CONSUMER_ONLY)}
+    common: dict[str, Any] = {
+        name: value for name, value in properties.items() if not name.startswith(_CONSUMER_ONLY) and name not in _OURS
+    }
+    if not any(name in common for name in _LINGER):
+        common["linger.ms"] = "0.5"
     return {
-        # First, so that whoever operates Headrace may change it.
-        "linger.ms": "0.5",
         **common,
         "acks": "all",
         "enable.idempotence": "true",
-        # A refused record stops the producer for good instead of leaving a gap before the next one.
-        "enable.gapless.guarantee": "true",
         "delivery.timeout.ms": str(round(delivery_timeout_s * 1000)),
         "queue.buffering.max.messages": str(_QUEUE_RECORDS_MAX),
         "queue.buffering.max.kbytes": str(_QUEUE_KBYTES_MAX),

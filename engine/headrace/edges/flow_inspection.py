@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,28 +92,34 @@ async def _inspect(path: Path, python: str) -> FlowInspection:
     interpreter = shutil.which(python)
     if interpreter is None:
         raise TargetError(f"the Python for local flows, {python}, does not exist: name one that has Metaflow")
-    process = await asyncio.create_subprocess_exec(
-        *(interpreter, flow_inspector.__file__, str(path)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment_with_user(),
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(INSPECTION_TIMEOUT_S):
-            output, errors = await process.communicate()
-    except TimeoutError:
-        raise TargetError(
-            f"the flow {path} was not imported within {INSPECTION_TIMEOUT_S:g} s: see what its module waits for"
-        ) from None
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    # Files, since a pipe would last until every process that the flow's import starts has let go of it.
+    with tempfile.TemporaryFile() as output_file, tempfile.TemporaryFile() as error_file:
+        process = await asyncio.create_subprocess_exec(
+            *(interpreter, flow_inspector.__file__, str(path)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output_file,
+            stderr=error_file,
+            env=environment_with_user(),
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(INSPECTION_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            raise TargetError(
+                f"the flow {path} was not imported within {INSPECTION_TIMEOUT_S:g} s: see what its module waits for"
+            ) from None
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        output_file.seek(0)
+        error_file.seek(max(0, error_file.seek(0, os.SEEK_END) - _ERROR_BYTES_SHOWN))
+        output, errors = output_file.read(), error_file.read()
     try:
         answer = orjson.loads(output)
     except orjson.JSONDecodeError:
-        last_words = errors[-_ERROR_BYTES_SHOWN:].decode("utf-8", "replace").strip()
+        last_words = errors.decode("utf-8", "replace").strip()
         raise TargetError(
             f"the flow {path} ended {interpreter} with code {process.returncode} when imported: {last_words}"
         ) from None

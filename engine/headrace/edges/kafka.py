@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -15,19 +15,23 @@ from headrace.settings import Settings
 from headrace.stages.read import RawRecord
 
 REQUEST_TIMEOUT_S = 10.0
+_CHECK_INTERVAL_S = 0.5
 _SETTLE_INTERVAL_S = 0.05
 _LEADER_SETTLES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _PRODUCER_ONLY = ("acks", "linger.", "delivery.", "enable.idempotence", "queue.buffering.", "batch.", "message.")
 
 
-def admin_client(settings: Settings) -> AdminClient:
-    """Make an admin client.
+def admin_client(settings: Settings, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
+    """Make an admin client; `on_error` is told, from within its calls, what librdkafka meets in the background.
 
     Raises:
         SettingsError: librdkafka does not know a property, or refuses its value.
     """
+    properties = without(settings.client(), _PRODUCER_ONLY)
+    if on_error is not None:
+        properties["error_cb"] = on_error
     try:
-        return AdminClient(without(settings.client(), _PRODUCER_ONLY))
+        return AdminClient(properties)
     except KafkaException as error:
         raise SettingsError(
             f"Kafka's client refuses its settings ({error.args[0].str()}): check the variables HEADRACE_KAFKA_*"
@@ -56,13 +60,26 @@ def check_broker(settings: Settings, timeout_s: float = REQUEST_TIMEOUT_S) -> No
     """Return if a broker answers.
 
     Raises:
-        NoBrokerError: none did.
+        NoBrokerError: none did within `timeout_s`, or one refuses our credentials or we its certificate.
     """
-    client = admin_client(settings)
-    try:
-        client.list_topics(timeout=timeout_s)
-    except KafkaException as error:
-        raise no_broker(settings, error) from None
+    met: list[KafkaError] = []
+    client = admin_client(settings, met.append)
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            client.list_topics(timeout=_CHECK_INTERVAL_S)
+            return
+        except KafkaException as error:
+            client.poll(0)
+            # librdkafka tries on and on, and in the end only says that it got nowhere; these say why, and stay.
+            refused = next((e for e in met if e.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)), None)
+            if refused is not None:
+                raise NoBrokerError(
+                    f"the Kafka at {settings.bootstrap_servers} cannot be used ({refused.str()}): check "
+                    "HEADRACE_KAFKA_SASL_* and HEADRACE_KAFKA_SSL_*"
+                ) from None
+            if time.monotonic() >= deadline_s:
+                raise no_broker(settings, error) from None
 
 
 def no_broker(settings: Settings, error: KafkaException) -> NoBrokerError:

@@ -144,7 +144,7 @@ class LocalRuns:
         run.end.add_done_callback(lambda _: self._running.discard(run))
         if self._stopping:
             run.signal_group(signal.SIGKILL)
-        self._remove_old_logs()
+        self.remove_old_logs()
         return run
 
     async def stop(self, timeout_s: float) -> tuple[str, ...]:
@@ -189,7 +189,8 @@ class LocalRuns:
                 ) from error
             raise LocalRunNotStarted(f"no process could be started for {log}: {error}") from error
 
-    def _remove_old_logs(self) -> None:
+    def remove_old_logs(self) -> None:
+        """Keep the newest 1000 logs, and those of runs in progress; each start does so."""
         logs = list(self._log_dir.glob("*.log"))
         if len(logs) <= LOGS_MAX:
             return

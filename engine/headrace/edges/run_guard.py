@@ -22,6 +22,14 @@ def main(command: list[str]) -> None:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     import child_guard  # type: ignore[import-not-found]
 
+    install_handlers = child_guard._install_handlers
+
+    def install_handlers_but_one(child_pid: int, waker_fd: int) -> None:
+        install_handlers(child_pid, waker_fd)
+        # It goes to the whole group, so the flow has it already; passed on, it would interrupt the flow's clearing up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    child_guard._install_handlers = install_handlers_but_one
     code = child_guard.main([_STANDARD_INPUT, *command])
     with suppress(BrokenPipeError):
         os.write(1, f"{code}\n".encode())

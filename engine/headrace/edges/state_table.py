@@ -60,7 +60,7 @@ class StateTable(faust.Table[bytes, bytes], Generic[S]):
         """The held partitions' states; to be looked at, not kept."""
         return self._states
 
-    def state(self, partition: int) -> S:
+    def state_of(self, partition: int) -> S:
         """Return the partition's state.
 
         Raises:

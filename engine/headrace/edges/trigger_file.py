@@ -66,7 +66,7 @@ def _load(node: yaml.Node, source: str, directory: Path) -> LoadedTrigger:
 class _Constructor(yaml.constructor.SafeConstructor):
     """Makes values, but leaves dates as the text that was written."""
 
-    yaml_constructors: ClassVar[dict[str, Any]] = {
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
         **yaml.constructor.SafeConstructor.yaml_constructors,
         "tag:yaml.org,2002:timestamp": yaml.constructor.SafeConstructor.construct_yaml_str,
     }

@@ -167,6 +167,10 @@ class TriggerRecord(_Strict):
         description="Event topic -> partition -> first offset that counts; a partition not named counts from 0."
     )
     deployed_ms: int = Field(description="When it was deployed, milliseconds since 1970.")
+    resumed_ms: dict[str, int] = Field(
+        default_factory=dict,
+        description="Event topic -> when `headrace resume` last let it go on, milliseconds since 1970.",
+    )
     source: str | None = Field(None, description="Where the definition came from, for people.")
 
     def encode(self) -> bytes:

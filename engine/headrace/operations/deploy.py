@@ -104,7 +104,8 @@ def _record(draft: TriggerRecord, old: TriggerRecord | None, ends: Starts) -> Tr
         return draft.model_copy(update={"starts": starts})
     # What the trigger waited for already, it goes on waiting for from where it began.
     starts.update({event: old.starts[event] for event in events if event in old.starts})
-    update = {"starts": starts, "creation": old.creation, "generation": old.generation + 1}
+    resumed_ms = {event: old.resumed_ms[event] for event in events if event in old.resumed_ms}
+    update = {"starts": starts, "resumed_ms": resumed_ms, "creation": old.creation, "generation": old.generation + 1}
     return draft.model_copy(update=update)
 
 
@@ -214,7 +215,11 @@ def resume(settings: Settings, event: str, announce: Callable[[str], None]) -> N
         client.close()
     records = {}
     for name, record in triggers.items():
-        update = {"starts": {**record.starts, event: lows}, "generation": record.generation + 1}
+        update = {
+            "starts": {**record.starts, event: lows},
+            "resumed_ms": {**record.resumed_ms, event: time.time_ns() // 1_000_000},
+            "generation": record.generation + 1,
+        }
         records[name] = record.model_copy(update=update).encode()
         announce(f"{name} goes on with {event} from offsets {lows}")
     write_triggers(settings, {**records})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from headrace.edges.trigger_feed import read_triggers
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.errors import NotFoundError, RecordError
 from headrace.model.run import Run
+from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings
 from headrace.stages.read import Unreadable, read
 
@@ -147,8 +148,8 @@ def lags(settings: Settings) -> list[Lag]:
         NoBrokerError: Kafka does not answer.
     """
     names = settings.topics
-    events = sorted({d.name for r in read_triggers(settings).values() for d in r.spec.events})
-    wanted = [("route", event) for event in events] + [("join", names.matches), ("submit", names.firings)]
+    starts = _starts(read_triggers(settings).values())
+    wanted = [("route", event) for event in sorted(starts)] + [("join", names.matches), ("submit", names.firings)]
     admin = admin_client(settings)
     try:
         metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
@@ -157,13 +158,25 @@ def lags(settings: Settings) -> list[Lag]:
             if topic not in metadata:
                 continue
             partitions = [TopicPartition(topic, p) for p in metadata[topic].partitions]
-            found.append(Lag(role, topic, _lag(admin, names.group(role), partitions)))
+            found.append(Lag(role, topic, _lag(admin, names.group(role), partitions, starts.get(topic, {}))))
         return found
     except KafkaException as error:
         raise no_broker(settings, error) from None
 
 
-def _lag(admin: Any, group: str, partitions: list[TopicPartition]) -> int:
+def _starts(triggers: Iterable[TriggerRecord]) -> dict[str, dict[int, int]]:
+    """Return the first offset that any trigger wants, by event and partition; what lies before is nobody's lag."""
+    starts: dict[str, dict[int, int]] = {}
+    for trigger in triggers:
+        for event in {dependency.name for dependency in trigger.spec.events}:
+            own = {int(partition): offset for partition, offset in trigger.starts.get(event, {}).items()}
+            known = starts.setdefault(event, own)
+            # A partition that one of them does not name counts from 0 for it.
+            starts[event] = {partition: min(known[partition], own[partition]) for partition in known.keys() & own}
+    return starts
+
+
+def _lag(admin: Any, group: str, partitions: list[TopicPartition], starts: Mapping[int, int]) -> int:
     asked = [ConsumerGroupTopicPartitions(group, partitions)]
     answer = admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)[group].result()
     committed = {at.partition: at.offset for at in answer.topic_partitions}
@@ -173,8 +186,7 @@ def _lag(admin: Any, group: str, partitions: list[TopicPartition]) -> int:
     lows = {at.partition: f.result().offset for at, f in admin.list_offsets(earliest).items()}
     lag = 0
     for partition, end in ends.items():
-        offset = committed.get(partition, -1)
-        lag += end - (offset if offset >= 0 else lows[partition])
+        lag += max(0, end - max(committed.get(partition, -1), lows[partition], starts.get(partition, 0)))
     return int(lag)
 
 

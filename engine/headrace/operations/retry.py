@@ -14,7 +14,7 @@ from headrace.model.errors import HeadraceError, NotFoundError
 from headrace.model.firing import Firing
 from headrace.model.names import firing_partition_of
 from headrace.operations.listing import dead_letters
-from headrace.roles.submit import RETRY_HEADER
+from headrace.roles.firing_feed import RETRY_HEADER
 from headrace.settings import Settings
 
 

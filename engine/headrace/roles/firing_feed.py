@@ -9,12 +9,22 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, watermarks
+from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, header_pairs, watermarks
 from headrace.roles.handover import Handover
 from headrace.roles.ledger import Ledger, read_ledger
 from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+RETRY_HEADER = "headrace-retry"
+"""Of a firing that a person sends once more; its value is the dead letter's id."""
+
+
+def retry_of_record(message: Message) -> str:
+    """Return the id of the dead letter whose retry this firing is; empty if it is none."""
+    values = [value for name, value in header_pairs(message) if name == RETRY_HEADER]
+    return values[-1].decode() if values and isinstance(values[-1], bytes) else ""
 
 
 class Owner(Protocol):
@@ -28,13 +38,19 @@ class Owner(Protocol):
 
 
 class FiringFeed:
-    """Polls in a thread, so that librdkafka's waits never hold the event loop."""
+    """Polls in a thread, so that librdkafka's waits never hold the event loop.
+
+    Only that thread may touch the consumer: during a rebalance it waits for the owner's event loop, and a call from
+    the loop would wait for the rebalance.
+    """
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
         """Prepare; nothing is read before `start`."""
         self._settings = settings
         self._owner = owner
         self._handovers: dict[int, Handover] = {}
+        self._released: dict[int, int] = {}
+        """Partition -> next offset, which the polling thread is to store."""
         self._holding_back = False
         self._consumer = consumer(
             settings,
@@ -66,19 +82,27 @@ class FiringFeed:
         handover = self._handovers.get(partition)
         offset_next = None if handover is None else handover.done(offset)
         if offset_next is not None:
-            try:
-                self._consumer.store_offsets(
-                    offsets=[TopicPartition(self._settings.topics.firings, partition, offset_next)]
-                )
-            except KafkaException as error:
-                # Revoked in between: the next owner reads these firings again, and the ledger knows them.
-                log.info("offset %d of partition %d is not stored: %s", offset_next, partition, error)
+            self._released[partition] = offset_next
 
     async def close(self) -> None:
         """Commit and leave the group."""
-        await asyncio.to_thread(self._consumer.close)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._store_released()
+        self._consumer.close()
+
+    def _store_released(self) -> None:
+        while self._released:
+            partition, offset = self._released.popitem()
+            try:
+                self._consumer.store_offsets(offsets=[TopicPartition(self._settings.topics.firings, partition, offset)])
+            except KafkaException as error:
+                # Revoked in between: the next owner reads these firings again, and the ledger knows them.
+                log.info("offset %d of partition %d is not stored: %s", offset, partition, error)
 
     def _poll(self, count_max: int, timeout_s: float) -> list[Message]:
+        self._store_released()
         self._hold_back(count_max <= 0)
         first = self._consumer.poll(timeout_s)
         if first is None:
@@ -124,6 +148,7 @@ class FiringFeed:
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {at.partition for at in partitions}
         asyncio.run_coroutine_threadsafe(self._owner.revoked(revoked), self._loop).result()
+        self._store_released()
         try:
             client.commit(asynchronous=False)
         except KafkaException as error:

@@ -17,8 +17,8 @@ class _Place:
     durable: int | None = None
     durable_ms: int = 0
     at_end: bool = False
-    stopped_at_start: int | None = None
-    """The start that the triggers named when the partition stopped; None while it runs."""
+    stopped_since_ms: int | None = None
+    """When its topic had last been resumed before it stopped, 0 for never; None while it runs."""
 
 
 @dataclass(slots=True)
@@ -57,10 +57,10 @@ class Ownership:
             place.durable, place.durable_ms = offset, turn.routed_ms[at]
         return offsets
 
-    def stop(self, at: TopicPartition, start: int) -> None:
-        """Note that a partition cannot go on, since its offsets are gone."""
+    def stop(self, at: TopicPartition, resumed_ms: int) -> None:
+        """Note that a partition cannot go on, since its offsets are gone, before its topic is resumed once more."""
         if at in self._places:
-            self._places[at].stopped_at_start = start
+            self._places[at].stopped_since_ms = resumed_ms
             self._count_stopped()
 
     def resume(self, at: TopicPartition) -> None:
@@ -70,12 +70,12 @@ class Ownership:
 
     @property
     def stopped(self) -> dict[TopicPartition, int]:
-        """The stopped partitions, and the start that each had when it stopped."""
-        return {at: place.stopped_at_start for at, place in self._places.items() if place.stopped_at_start is not None}
+        """The stopped partitions, and when each one's topic had last been resumed."""
+        return {at: place.stopped_since_ms for at, place in self._places.items() if place.stopped_since_ms is not None}
 
     def report(self, member: str, now_ms: int, applied: int) -> RouterReport:
         """Say how far every running partition has got."""
-        running = {at: place for at, place in self._places.items() if place.stopped_at_start is None}
+        running = {at: place for at, place in self._places.items() if place.stopped_since_ms is None}
         caught_up = frozenset(at for at, place in running.items() if place.at_end and place.durable == place.handled)
         behind = {at: place.durable_ms for at, place in running.items() if at not in caught_up}
         return RouterReport(member, now_ms, applied, caught_up, behind)

@@ -180,9 +180,24 @@ class Router:
         changes = self._feed.poll()
         if changes:
             self._change_routes(changes)
-        # Taking over partitions may have brought changes too, and no subscription can change in the midst of that.
+        # Taking over partitions may have brought changes too, and neither subscription nor assignment can change in
+        # the midst of that.
         if self._routes.events != self._subscribed:
             self._subscribe()
+        self._resume_stopped()
+
+    def _resume_stopped(self) -> None:
+        for at, resumed_ms in self._owned.stopped.items():
+            if self._routes.resumed_ms(at[0]) <= resumed_ms:
+                continue
+            place = TopicPartition(*at, self._routes.start_of(*at))
+            self._owned.resume(at)
+            # A partition that failed cannot seek; given anew, it begins where it is told to.
+            self._consumer.incremental_unassign([place])
+            self._consumer.incremental_assign([place])
+            # The committed offset lies outside the topic, and must not stop its next owner again.
+            self._consumer.commit(offsets=[place], asynchronous=False)
+            log.warning("%s:%d goes on at offset %d", *at, place.offset)
 
     def _change_routes(self, changes: list[TriggerChange]) -> None:
         # What was matched by the old routes leaves before anything is matched by the new ones.
@@ -197,13 +212,6 @@ class Router:
                     log.error("the trigger %s cannot be used: %s", change.name, error)
             self._routes = self._routes.changed(change.name, compiled)
         metrics.TRIGGERS.set(len(self._routes.triggers))
-        for at, start in self._owned.stopped.items():
-            # Whoever gave a stopped topic's triggers new starts wants it to go on from there.
-            offset = self._routes.start_of(*at)
-            if offset != start:
-                self._owned.resume(at)
-                self._consumer.seek(TopicPartition(*at, offset))
-                log.warning("%s:%d goes on at offset %d", *at, offset)
 
     def _subscribe(self) -> None:
         self._subscribed = self._routes.events
@@ -253,7 +261,7 @@ class Router:
         if error.code() == KafkaError._PARTITION_EOF:
             self._owned.reached_end(at)
         elif error.code() in _LOST_OFFSETS:
-            self._owned.stop(at, self._routes.start_of(*at))
+            self._owned.stop(at, self._routes.resumed_ms(at[0]))
             log.error(
                 "%s:%d stopped: the offsets to read are gone (%s), so events may be lost; `headrace resume %s` goes on "
                 "with what is there",

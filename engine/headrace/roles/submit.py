@@ -19,7 +19,6 @@ from headrace.edges import metrics
 from headrace.edges.faust_app import end_process
 from headrace.edges.fence import Fence
 from headrace.edges.fenced_producer import FencedProducer
-from headrace.edges.kafka import header_pairs
 from headrace.edges.local_runs import LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason, dead_letter
@@ -28,7 +27,7 @@ from headrace.model.event import Position
 from headrace.model.firing import Firing
 from headrace.model.run import Run, RunEvent, RunState
 from headrace.roles.attempt import LocalFlows, Startable, Started, TargetSystem, TryAgain
-from headrace.roles.firing_feed import FiringFeed
+from headrace.roles.firing_feed import FiringFeed, retry_of_record
 from headrace.roles.health import Health
 from headrace.roles.ledger import Ledger
 from headrace.roles.paused import PausedTriggers
@@ -44,8 +43,6 @@ TASKS_MAX = 256
 API_CONNECTIONS_WARM = 32
 GIVE_UP_MS = 24 * 3_600_000
 """A firing that could not start for this long becomes a dead letter."""
-RETRY_HEADER = "headrace-retry"
-"""Its value is the dead letter's id."""
 DELIVERY_TIMEOUT_S = 60.0
 STOP_LOCAL_S = 10.0
 LOCAL_LOGS = "runs"
@@ -155,7 +152,7 @@ class Submitter:
 
     async def _submit_message(self, message: Message, partition: int, offset: int) -> None:
         value = message.value() or b""
-        retry_of = _retry_of(message)
+        retry_of = retry_of_record(message)
         try:
             firing = Firing.decode(value)
         except RecordError as error:
@@ -319,12 +316,6 @@ class Submitter:
         await self._producer.send(self._names.runs, partition, run.firing.encode(), run.encode())
         if partition in self._ledgers:
             self._ledgers[partition].note(run.firing, run.state)
-
-
-def _retry_of(message: Message) -> str:
-    """Return the id of the dead letter whose retry this record is; empty if it is none."""
-    values = [value for name, value in header_pairs(message) if name == RETRY_HEADER]
-    return values[-1].decode() if values and isinstance(values[-1], bytes) else ""
 
 
 def _now_ms() -> int:

@@ -55,6 +55,7 @@ class CompiledTrigger:
     starts: dict[str, dict[int, int]]
     by_event: dict[str, tuple[_Dependency, ...]]
     reads_headers: bool
+    resumed_ms: dict[str, int]
 
     @property
     def joins(self) -> bool:
@@ -106,6 +107,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
             for dependency in spec.events
             for source in (dependency.parameters or {}).values()
         ),
+        dict(record.resumed_ms),
     )
 
 
@@ -141,6 +143,10 @@ class Routes:
     def start_of(self, topic: str, partition: int) -> int:
         """Return the first offset of a partition that any trigger wants."""
         return min((t.starts.get(topic, {}).get(partition, 0) for t in self._by_event.get(topic, ())), default=0)
+
+    def resumed_ms(self, topic: str) -> int:
+        """Return when a person last let a stopped topic go on, milliseconds since 1970; 0 for never."""
+        return max((t.resumed_ms.get(topic, 0) for t in self._by_event.get(topic, ())), default=0)
 
     def route(self, read: ReadEvent) -> Routed:
         """Find what `read` leads to. Triggers whose start lies behind the event do not see it."""

@@ -70,6 +70,11 @@ class NaiveJoin:
                 self.late.append(event.id)
                 return
         place = self.places.setdefault(identity, _Place())
+        if self.join_time_ms is not None and identity in self.horizons_ms:
+            place.forget(self.join_time_ms - self.horizons_ms[identity])
+        if not place.waiting and not place.done_ms:
+            # What holds nothing is as if it had never been, its generation included.
+            place.signature, place.generation = "", 0
         if definition.signature != place.signature:
             if definition.generation < place.generation:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.model.definition import Definition
@@ -15,6 +15,9 @@ from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import waiting
 from tests.unit.stages.logs import REPUBLISHED_MS, Again, Records, Step, definitions, logs, records, steps
 from tests.unit.stages.oracle import Fired, NaiveJoin
+
+# A log is cheap to run, and its rare states are many.
+MORE = settings(max_examples=3 * settings().max_examples)
 
 
 def play(log: Records) -> tuple[list[Fired], list[str], JoinState]:
@@ -40,11 +43,13 @@ def check_against_brute_force(log: Records) -> None:
     assert waiting(state) == oracle.waiting()
 
 
+@MORE
 @given(logs())
 def test_the_join_decides_as_brute_force_does(log: Records) -> None:
     check_against_brute_force(log)
 
 
+@MORE
 @given(logs(shifts_ms=REPUBLISHED_MS))
 def test_an_event_published_again_later_is_a_duplicate_within_the_horizon_and_new_beyond(log: Records) -> None:
     """A retried publication keeps its id but gets a later Kafka time. When memory is tidied must not show."""
@@ -57,6 +62,7 @@ def firings_of(log: Records) -> list[Firing]:
     return [firing for offset, record in enumerate(log) for firing in state.apply(offset, record).firings]
 
 
+@MORE
 @given(logs(shifts_ms=(0, 100)))
 def test_every_firing_is_whole_and_within_its_window_and_uses_fresh_events(log: Records) -> None:
     used: Counter[tuple[str, str]] = Counter()
@@ -69,6 +75,7 @@ def test_every_firing_is_whole_and_within_its_window_and_uses_fresh_events(log: 
     assert all(count == 1 for count in used.values())
 
 
+@MORE
 @given(definitions(), steps(), st.data())
 def test_duplicates_change_nothing(
     triggers: tuple[Definition, Definition], taken: list[Step], data: st.DataObject

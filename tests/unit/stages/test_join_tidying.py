@@ -5,6 +5,8 @@ In all examples window + lateness is 100 ms, so that what lies before join time 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.join import JoinState
 from tests.unit.stages.build import make_definition, make_event
@@ -71,6 +73,25 @@ def test_a_crash_does_not_bring_expired_ids_back() -> None:
             frame(("b", "b2", 96)),
         ]
     )
+    whole, _ = run_whole(log)
+    for effects in range(len(whole.changelog) + len(whole.deliveries)):
+        kafka = Kafka(log)
+        live(kafka, Life(effects_max=effects))
+        live(kafka, Life())
+        assert kafka.delivered == whole.delivered, f"crash after {effects} effects"
+
+
+def test_a_generation_is_forgotten_with_what_it_held_however_memory_is_tidied() -> None:
+    """
+    Generation 2 held x, which has expired at join time 111. What is left of a router with generation 1 then starts
+    anew, whether or not the tick was in time to remove the empty head.
+    """
+    newer = replace(DEFINITION, generation=2, signature="changed")
+    held = Frame((Match(newer, make_event("x", "a", 10), (0,), ""),))
+    older = [frame(("a", "a95", 95)), frame(("b", "b96", 96))]
+    assert fired(Records([held, Tick(111), *older])) == ["a95 b96"]
+    # A crash after the tick's own record leaves the head in the changelog.
+    log = Records([held, Tick(111), *older])
     whole, _ = run_whole(log)
     for effects in range(len(whole.changelog) + len(whole.deliveries)):
         kafka = Kafka(log)

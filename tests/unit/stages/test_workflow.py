@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.model import bounds
@@ -80,6 +80,8 @@ def test_an_event_id_cannot_smuggle_a_template_into_the_annotations() -> None:
 
 
 @given(kubernetes_names, firing_ids)
+@example("t" * 253, "0" * 32)
+@example("t" * 41 + ".-t", "0" * 32)
 def test_a_name_is_legal_fixed_and_no_longer_than_63(template: str, firing_id: str) -> None:
     name = workflow_name(template, firing_id)
     assert len(name) <= 63

@@ -75,13 +75,15 @@ def keep_to_itself(directory: Path) -> None:
     os.environ.update(
         {
             "HEADRACE_STATE": str(directory),
-            "HEADRACE_LOCAL_RUNS": str(
-                len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
-            ),
+            "HEADRACE_LOCAL_RUNS": str(_processors()),
             # It is no file, so there are no credentials, and the default file is not looked for.
             "KUBECONFIG": os.devnull,
         }
     )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
 
 
 def _demonstrate(once: bool, directory: Path, port: int | None) -> int:
@@ -105,6 +107,7 @@ def _demonstrate(once: bool, directory: Path, port: int | None) -> int:
     if session is None:
         say("the demo was interrupted before it began")
         return 1 if once else 0
+    session.read_back_all()
     if once and not interrupted:
         return _conclude(session, stalled, directory / ROLES_LOG)
     return _conclude_interrupted(session, once)
@@ -166,13 +169,12 @@ def _conclude(session: Session, stalled: SessionStalled | None, roles_log: Path)
         f"Published: {session.published} events, {session.repeated} of them for the second time. Expected: {expected} "
         f"runs, {aside} dead letter, {waiting} events that wait for a partner. Seen: {len(board.runs)} runs, {right} "
         f"succeeded with the right parameters, {joined} of those from two events.",
-        soft_wrap=True,
     )
     if right == expected == len(found) and not problems:
         console.print("[bold green]Everything is as expected.[/bold green]")
         return 0
     for problem in problems:
-        console.print(f"Problem: {problem}", markup=False, soft_wrap=True)
+        console.print(f"Problem: {problem}", markup=False)
     print_logs(console, found, roles_log)
     wrong = len(found) - right
     console.print(f"\n[bold red]Not as expected: {wrong} runs, {len(problems)} other things.[/bold red]")
@@ -190,7 +192,6 @@ def _conclude_interrupted(session: Session, once: bool) -> int:
     console.print(
         f"Interrupted after {session.published} events. Of the runs expected, {len(expected)} had ended, "
         f"{len(expected) - len(wrong)} of them with the right parameters; {others} more came of other events.",
-        soft_wrap=True,
     )
     if once:
         console.print("[bold red]Not all that was expected could be seen.[/bold red]")

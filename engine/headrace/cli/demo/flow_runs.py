@@ -21,7 +21,7 @@ def require_metaflow() -> None:
     """
     if find_spec("metaflow") is None:
         raise TargetError(
-            "the demo runs real Metaflow flows, and this Python has no Metaflow: install it with `headrace[demo]`"
+            "the demo runs real Metaflow flows, and this Python has no Metaflow: install `headrace[demo]` with uv"
         )
 
 

@@ -19,9 +19,10 @@ from headrace.cli.output import pairs
 from headrace.model.run import RunState
 
 REFRESH_INTERVAL_S = 0.25
+ID_CHARACTERS_MAX = 10
 WIDE_COLUMNS = 200
 """From this width on, what comes in stands beside what comes of it."""
-_JOIN_ROWS = 6
+_JOIN_ROWS_MIN, _JOIN_ROWS_MAX = 2, 6
 _FRAME_ROWS = 3
 """A panel's two borders, and its table's header."""
 
@@ -111,7 +112,9 @@ class Screen:
 
     def _draw(self, board: Board, status: Status) -> RenderableType:
         events = Layout(_panel("events", _events(board)), ratio=2)
-        joins = Layout(_panel("joins that wait", _joins(board.waiting)), size=_JOIN_ROWS + _FRAME_ROWS)
+        waiting = board.waiting
+        join_rows = min(max(len(waiting), _JOIN_ROWS_MIN), _JOIN_ROWS_MAX)
+        joins = Layout(_panel("joins that wait", _joins(waiting)), size=join_rows + _FRAME_ROWS)
         runs = _panel("runs", _runs(board))
         body = Layout()
         if self._live.console.width >= WIDE_COLUMNS:
@@ -172,7 +175,7 @@ def _events(board: Board) -> _Newest:
         if event.id in aside:
             note = Text(f"set aside: {aside[event.id].reason}", style="red")
         clock = time.strftime("%H:%M:%S", time.localtime(seen.seen_s))
-        rows.append((clock, event.name, event.id, payload_text(event), note))
+        rows.append((clock, event.name, _short(event.id), payload_text(event), note))
     return _Newest((("came", 0), ("event", 0), ("id", 0), ("payload", 1), ("", 0)), rows)
 
 
@@ -182,7 +185,7 @@ def _joins(waiting: Iterable[Waiting]) -> _Newest:
         (
             join.trigger,
             join.key,
-            ", ".join(event_id for _, event_id in join.holds),
+            ", ".join(_short(event_id) for _, event_id in join.holds),
             Text(", ".join(join.lacks), style="yellow"),
             f"{now_s - join.since_ms / 1000:.0f} s",
         )
@@ -196,7 +199,7 @@ def _runs(board: Board) -> _Newest:
     for seen in sorted(board.runs.values(), key=_activity):
         run = seen.run
         style = _STYLES[run.state]
-        source = "+".join(event.id.rpartition("-")[0] or event.id for event in run.events)
+        source = "+".join(_short(event.id) for event in run.events)
         told = Text(run.message, style="dim") if run.message else pairs(run.parameters)
         rows.append((Text(run.state, style=style), run.trigger, source, told, _duration(seen)))
     return _Newest((("state", 0), ("trigger", 0), ("from", 0), ("parameters", 1), ("took", 0)), rows)
@@ -213,3 +216,8 @@ def _duration(seen: SeenRun) -> str:
     if seen.started_ms is not None:
         return f"{time.time() - seen.started_ms / 1000:.0f} s …"
     return ""
+
+
+def _short(event_id: str) -> str:
+    """Shorten what is too long for a column, as a UUID is."""
+    return event_id if len(event_id) <= ID_CHARACTERS_MAX else f"{event_id[: ID_CHARACTERS_MAX - 1]}…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Self
@@ -83,14 +83,18 @@ class Session:
         self._began_s = time.monotonic()
         self._take_on(self._plan)
         self._loop(display, self._is_done)
-        # Once more, and all together: of two runs for one firing, the second may have come after the first was read.
+
+    def read_back_all(self) -> None:
+        """Ask Metaflow what every flow saw, also those that have been asked.
+
+        Of two runs for one firing, the second may have come after the first was read.
+        """
         for seen in self.board.runs.values():
             seen.saw = None
         self._unreadable.clear()
         self._read_back(len(self.board.runs))
 
-    def _loop(self, display: Display, is_done: object) -> None:
-        assert callable(is_done)
+    def _loop(self, display: Display, is_done: Callable[[], bool]) -> None:
         news, news_s = self.board.news_count, time.monotonic()
         while not is_done():
             self._publish_due()
