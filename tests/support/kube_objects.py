@@ -188,5 +188,5 @@ def token_for(server: KubeServer, namespace: str, service_account: str) -> str:
     """A bearer token of an existing service account, valid for an hour; 404 if there is no such account."""
     request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=_TOKEN_LIFETIME_S))
     answer = CoreV1Api(server.admin).create_namespaced_service_account_token(service_account, namespace, request)
-    token: str = answer.status.token
-    return token
+    assert answer.status is not None
+    return str(answer.status.token)

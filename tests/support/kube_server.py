@@ -71,7 +71,8 @@ class KubeServer:
 
     def client(self, token: str) -> ApiClient:
         """A new client that authenticates with this bearer token; whoever asks for it closes it."""
-        return new_client_from_config(str(self.kubeconfig_for(token)))
+        client: ApiClient = new_client_from_config(str(self.kubeconfig_for(token)))
+        return client
 
     @cached_property
     def admin(self) -> ApiClient:

@@ -16,6 +16,7 @@ import pytest
 from headrace.edges import local_runs
 from headrace.edges.local_runs import ARGUMENT_BYTES_MAX, LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
 from headrace.model.errors import SettingsError
+from tests.support.processes import is_gone
 
 FLOWS = Path(__file__).parent / "flows"
 DEADLINE_S = 60.0
@@ -66,16 +67,6 @@ async def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, f"not so after {DEADLINE_S:g} s"
         await asyncio.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    """Say whether a process has ended, whether or not anybody has taken note of it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def read_pids(file: Path) -> list[int]:

@@ -38,8 +38,7 @@ class KafkaJarsUnavailable(HeadraceError):
     """Apache Kafka's jars are neither in the local Maven repository nor to be had from a remote one."""
 
 
-# The type checker takes jgo for untyped, so its class for Any.
-class _TidyResolver(PythonResolver):  # type: ignore[misc]
+class _TidyResolver(PythonResolver):
     """Removes what an interrupted download leaves: jgo writes to the final place and would later trust it."""
 
     def download(self, artifact: Artifact) -> Path | None:

@@ -126,8 +126,15 @@ def _text(value: bytes | None) -> str | None:
 
 
 def event_dead_letter(event: Event, reason: Reason, message: str, trigger: str | None) -> DeadLetter:
-    """Set an event aside for one trigger. Its id and time travel as headers, so that a retry is the same event."""
-    headers = [("ce_id", event.id.encode()), ("ce_time", instant_text(event.time_ms).encode())]
+    """Set an event aside for one trigger. Its id and time travel as headers, so that a retry is the same event.
+
+    An envelope has been taken off; `ce_specversion` says that the value is the payload itself.
+    """
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.id.encode()),
+        ("ce_time", instant_text(event.time_ms).encode()),
+    ]
     return dead_letter(
         "event",
         reason,

@@ -40,6 +40,25 @@ class Event:
         """Sort key: older first; ties go by topic, partition, offset."""
         return (self.time_ms, self.name, self.partition, self.offset)
 
+    @property
+    def identity(self) -> str:
+        """What tells it from every other event: its name and its id, for two topics may well use the same ids.
+
+        An id that begins with the name and a colon, as a record's position does, stands for itself: names hold
+        neither colons nor spaces.
+        """
+        return self.id if self.id.startswith(f"{self.name}:") else f"{self.name} {self.id}"
+
+    @property
+    def position(self) -> str:
+        """Where its record lies: `topic:partition:offset`."""
+        return f"{self.name}:{self.partition}:{self.offset}"
+
+    @property
+    def payload_bytes(self) -> int:
+        """The payload's size in UTF-8."""
+        return len(self.payload) if self.payload.isascii() else len(self.payload.encode())
+
     def to_json(self) -> list[Any]:
         """The compact form that frames and state use, in the order of the fields."""
         row: list[Any] = [self.id, self.name, self.time_ms, self.partition, self.offset, self.payload]

@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from headrace.model import bounds
 from headrace.model.errors import EventNameError, TriggerError
+from headrace.model.json_text import check_finite
 from headrace.model.names import check_event_name
 from headrace.model.times import duration_ms
 
@@ -28,7 +29,7 @@ def _duration(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[str, BeforeValidator(_duration), Field(pattern=r"^(\d+(ms|s|m|h|d))+$", examples=["1h30m"])]
+Duration = Annotated[str, BeforeValidator(_duration), Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", examples=["1h30m"])]
 Cel = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -58,6 +59,17 @@ class Run(_Strict):
     cluster_workflow_template: str | None = Field(None, alias="clusterWorkflowTemplate", min_length=1)
     flow: str | None = Field(None, description="A Metaflow file to run as a local process.", min_length=1)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("parameters")
+    @classmethod
+    def _writable(cls, parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, value in parameters.items():
+            try:
+                check_finite(value)
+                orjson.dumps(value)
+            except TypeError as error:
+                raise ValueError(f"parameter {name} cannot be passed on ({error}); write it as text") from None
+        return parameters
 
     @model_validator(mode="after")
     def _one_target(self) -> Run:
@@ -135,7 +147,7 @@ class TriggerSpec(_Strict):
     def signature(self, window_ms: int) -> str:
         """Hash what pending events depend on: while it stays the same, a changed trigger keeps them."""
         parts = [[d.name, d.filter, d.key] for d in self.events]
-        text = orjson.dumps([parts, window_ms, self.match])
+        text = orjson.dumps([parts, window_ms])
         return hashlib.sha256(text).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from headrace.model.dead_letter import Reason
 from headrace.model.errors import TriggerError
 from headrace.model.event import Event
 from headrace.model.firing import Firing
-from headrace.model.json_text import dumps_exact, loads_exact
+from headrace.model.json_text import check_finite, dumps_exact, loads_exact
 from headrace.stages.expression import Expression, Failed, variables
 
 
@@ -94,7 +94,7 @@ def _by_name(firing: Firing, target: Target, values: dict[str, Any]) -> None:
 def _payload(event: Event) -> dict[str, Any]:
     try:
         payload = loads_exact(event.payload)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _Refused(Reason.BAD_MAPPING, f"the payload of {event.id} cannot be read: {error}") from None
     assert isinstance(payload, dict)
     return payload
@@ -132,8 +132,9 @@ def _computed(event: Event, text: str) -> Any:
             return _MISSING
         raise _Refused(Reason.BAD_MAPPING, f"the mapping {text!r} fails for event {event.id}: {value.message}")
     try:
+        check_finite(value)
         return loads_exact(orjson.dumps(value))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise _Refused(Reason.BAD_MAPPING, f"the mapping {text!r} gives no JSON value: {error}") from None
 
 
@@ -141,7 +142,7 @@ def _text(name: str, value: Any, target: Target) -> str | None:
     from_payload = isinstance(value, _FromPayload)
     plain = value.value if isinstance(value, _FromPayload) else value
     if target.local:
-        return None if plain is None else plain if isinstance(plain, str) else dumps_exact(plain)
+        return None if plain is None else plain if isinstance(plain, str) else _json_text(name, plain)
     if isinstance(plain, str) and not target.metaflow:
         if from_payload and "{{" in plain:
             raise _Refused(
@@ -149,9 +150,16 @@ def _text(name: str, value: Any, target: Target) -> str | None:
                 f"the value for parameter {name} holds '{{{{', which Argo would evaluate as a template",
             )
         return plain
-    text = dumps_exact(plain)
+    text = _json_text(name, plain)
     # Inside a JSON string the escape reads back as the same text, and Argo's template engine does not see it.
     return text.replace("{{", "\\u007b\\u007b") if from_payload else text
+
+
+def _json_text(name: str, value: Any) -> str:
+    try:
+        return dumps_exact(value)
+    except ValueError as error:
+        raise _Refused(Reason.BAD_MAPPING, f"the value for parameter {name} cannot be written: {error}") from None
 
 
 def exact_constants(constants: Mapping[str, Any]) -> dict[str, Any]:

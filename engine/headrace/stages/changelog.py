@@ -4,10 +4,13 @@ A head record commits a frame's effect on one key: it names the frame's offset, 
 What would make it large lies in records of its own, written before the head that first refers to them and removed after
 the head that no longer does. So a changelog that ends anywhere describes a state between two frames, for every key:
 
-    p              the partition: last applied offset and join time
-    h <key>        the head
-    e <key> <id>   a pending event that the head has no room for
-    u <key> <n>    the nth sealed segment of used ids
+    p                    the partition: last applied offset and join time
+    h <key>              the head
+    e <key> <position>   a pending event that the head has no room for
+    u <key> <n>          the nth sealed segment of used identities
+
+An event's record goes by its position, not by its id: an id may come back once it has expired, and must not
+then stand where a head that is read back still looks for the old one.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import orjson
 
 from headrace.model.errors import RecordError
 from headrace.model.event import Event
-from headrace.stages.head import Head, UsedIds
+from headrace.stages.head import BEFORE_ALL_MS, Head, UsedIds
 
 VERSION = 1
 PARTITION_KEY = b"p"
@@ -46,14 +49,15 @@ def head_changes(head: Head) -> list[Change]:
     rows, inline_bytes, outside = [], 0, set()
     for place, events in enumerate(head.pending):
         for event in events:
-            inline_bytes += len(event.payload)
-            if event.id not in before and inline_bytes <= INLINE_BYTES_MAX:
+            inline_bytes += event.payload_bytes
+            position = event.position
+            if position not in before and inline_bytes <= INLINE_BYTES_MAX:
                 rows.append([place, event.to_json()])
                 continue
-            rows.append([place, event.id, event.time_ms])
-            outside.add(event.id)
-            if event.id not in before:
-                changes.append((_event_key(name, event.id), orjson.dumps(event.to_json())))
+            rows.append([place, position, event.time_ms])
+            outside.add(position)
+            if position not in before:
+                changes.append((_event_key(name, position), orjson.dumps(event.to_json())))
     head.outside = frozenset(outside) if outside else frozenset()
     record: dict[str, Any] = {
         "version": VERSION,
@@ -67,10 +71,13 @@ def head_changes(head: Head) -> list[Change]:
         "dependencies": len(head.pending),
         "pending": rows,
     }
-    if head.used is not None:
-        changes.extend(_used_changes(head.used, name, record))
+    used = head.used
+    if used is not None:
+        changes.extend(_used_changes(used, name, record))
     changes.append((b"h" + name, orjson.dumps(record)))
-    changes.extend((_event_key(name, event_id), None) for event_id in sorted(before - head.outside))
+    changes.extend((_event_key(name, position), None) for position in sorted(before - head.outside))
+    if used is not None:
+        changes.extend(segment_tombstones(head, used.take_dissolved()))
     return changes
 
 
@@ -78,11 +85,11 @@ def _used_changes(used: UsedIds, name: bytes, record: dict[str, Any]) -> list[Ch
     changes: list[Change] = []
     while len(used.open_ids) > OPEN_IDS_MAX:
         number = used.seal(OPEN_IDS_MAX)
-        segment = [[event_id, used.times[event_id]] for event_id in used.segments[number]]
+        segment = [[identity, used.times[identity]] for identity in used.segments[number]]
         changes.append((_segment_key(name, number), orjson.dumps(segment)))
-    record["used"] = [[event_id, used.times[event_id]] for event_id in used.open_ids]
+    record["used"] = [[identity, used.times[identity]] for identity in used.open_ids]
     if used.sealed_count:
-        record["segments"] = [[number, used.newest_ms(number)] for number in sorted(used.segments)]
+        record["segments"] = [[number, used.segment_newest_ms(number)] for number in sorted(used.segments)]
         record["sealed_count"] = used.sealed_count
     return changes
 
@@ -90,9 +97,9 @@ def _used_changes(used: UsedIds, name: bytes, record: dict[str, Any]) -> list[Ch
 def event_tombstones(head: Head, events: list[Event]) -> list[Change]:
     """Return the tombstones of expired pending events that had records of their own, and let go of them."""
     name = head.name.encode()
-    gone = sorted(event.id for event in events if event.id in head.outside)
+    gone = sorted(position for event in events if (position := event.position) in head.outside)
     head.outside = head.outside.difference(gone)
-    return [(_event_key(name, event_id), None) for event_id in gone]
+    return [(_event_key(name, position), None) for position in gone]
 
 
 def segment_tombstones(head: Head, numbers: list[int]) -> list[Change]:
@@ -106,8 +113,8 @@ def head_tombstone(head: Head) -> Change:
     return (b"h" + head.name.encode(), None)
 
 
-def _event_key(name: bytes, event_id: str) -> bytes:
-    return b"e" + name + b"\x00" + event_id.encode()
+def _event_key(name: bytes, position: str) -> bytes:
+    return b"e" + name + b"\x00" + position.encode()
 
 
 def _segment_key(name: bytes, number: int) -> bytes:
@@ -133,7 +140,7 @@ class Restore:
         try:
             match key[:1]:
                 case b"p" if value is not None:
-                    record = orjson.loads(value)
+                    record = _current(orjson.loads(value))
                     self.offset, self.time_ms = record["offset"], record["time_ms"]
                 case b"h":
                     self._apply_head(key[1:].decode(), value)
@@ -152,9 +159,7 @@ class Restore:
         self._incomplete.pop(name, None)
         if value is None:
             return
-        record = orjson.loads(value)
-        if record["version"] != VERSION:
-            raise RecordError(f"the join's changelog has version {record['version']}; this release reads {VERSION}")
+        record = _current(orjson.loads(value))
         if "segments" in record or any(len(row) == 3 for row in record["pending"]):
             self._incomplete[name] = record
         else:
@@ -176,18 +181,16 @@ class Restore:
         inline = {**record, "pending": [row for row in record["pending"] if len(row) == 2]}
         head = _head(inline)
         name = head.name.encode()
-        for place, event_id, time_ms in (row for row in record["pending"] if len(row) == 3):
-            value = self._part(_event_key(name, event_id), time_ms, head)
+        for place, position, time_ms in (row for row in record["pending"] if len(row) == 3):
+            value = self._part(_event_key(name, position), time_ms, head)
             if value is not None:
                 head.add(place, Event(*orjson.loads(value)))
-                head.outside |= {event_id}
+                head.outside |= {position}
         for number, newest_ms in record.get("segments", ()):
             value = self._part(_segment_key(name, number), newest_ms, head)
             if value is not None:
                 assert head.used is not None
-                segment = orjson.loads(value)
-                head.used.segments[number] = tuple(event_id for event_id, _ in segment)
-                head.used.times.update((event_id, time_ms) for event_id, time_ms in segment)
+                head.used.restore(number, orjson.loads(value))
         return head
 
     def _part(self, key: bytes, time_ms: int, head: Head) -> bytes | None:
@@ -196,6 +199,12 @@ class Restore:
             # Only what has expired may be gone: a tick removes parts without writing their heads again.
             raise RecordError(f"the join's changelog lacks a record of {head.trigger}: {key[:80]!r}")
         return value
+
+
+def _current(record: dict[str, Any]) -> dict[str, Any]:
+    if record["version"] != VERSION:
+        raise RecordError(f"the join's changelog has version {record['version']}; this release reads {VERSION}")
+    return record
 
 
 def _head(record: dict[str, Any]) -> Head:
@@ -213,5 +222,6 @@ def _head(record: dict[str, Any]) -> Head:
         head.pending[place].append(Event(*row))
     if "used" in record:
         times = dict(record["used"])
-        head.used = UsedIds(times, list(times), sealed_count=record.get("sealed_count", 0))
+        newest_ms = max(times.values(), default=BEFORE_ALL_MS)
+        head.used = UsedIds(times, list(times), sealed_count=record.get("sealed_count", 0), newest_ms=newest_ms)
     return head

@@ -8,52 +8,88 @@ from dataclasses import dataclass, field
 from headrace.model.definition import Definition
 from headrace.model.event import Event
 
-NO_IDS: frozenset[str] = frozenset()
+NOTHING: frozenset[str] = frozenset()
+
+BEFORE_ALL_MS = -(2**63)
+"""Older than every event: the bound where there is no join time yet."""
 
 
 @dataclass(slots=True)
 class UsedIds:
-    """Ids of the events that one key has used or dropped within its horizon: they must change nothing again."""
+    """Identities of the events that one key has used or dropped within its horizon: they must change nothing again.
+
+    What has expired may still be held, for it is taken out when there is time; whoever asks says what has expired.
+    """
 
     times: dict[str, int] = field(default_factory=dict)
-    """Event id -> event time, milliseconds."""
+    """Event identity -> event time, milliseconds."""
     open_ids: list[str] = field(default_factory=list)
-    """The ids that the head's own record holds, oldest first; all others lie in sealed segments."""
+    """The identities that the head's own record holds, oldest first; all others lie in sealed segments."""
     segments: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """Number of a sealed segment -> its ids."""
+    """Number of a sealed segment -> its identities."""
     sealed_count: int = 0
     """How many segments were ever sealed; the next one's number."""
+    newest_ms: int = BEFORE_ALL_MS
+    """The newest time that was ever added."""
+    dissolved: list[int] = field(default_factory=list)
+    """Segments that the head's next record no longer names, and that can go after it."""
 
     def add(self, event: Event) -> None:
-        """Remember an event."""
-        if event.id not in self.times:
-            self.times[event.id] = event.time_ms
-            self.open_ids.append(event.id)
+        """Remember an event. One that came back after it had expired counts by its new time."""
+        identity = event.identity
+        known_ms = self.times.get(identity)
+        if known_ms is None or (known_ms < event.time_ms and identity not in self.open_ids):
+            self.open_ids.append(identity)
+        if known_ms is None or known_ms < event.time_ms:
+            self.times[identity] = event.time_ms
+        self.newest_ms = max(self.newest_ms, event.time_ms)
 
     def seal(self, ids_max: int) -> int:
-        """Move the oldest `ids_max` open ids into a segment of their own and return its number."""
+        """Move the oldest `ids_max` open identities into a segment of their own and return its number."""
         number = self.sealed_count
         self.segments[number] = tuple(self.open_ids[:ids_max])
         del self.open_ids[:ids_max]
         self.sealed_count += 1
         return number
 
-    def newest_ms(self, number: int) -> int:
+    def restore(self, number: int, rows: list[tuple[str, int]]) -> None:
+        """Take in a sealed segment that was read back: identities and times."""
+        self.segments[number] = tuple(identity for identity, _ in rows)
+        for identity, time_ms in rows:
+            self.times[identity] = max(time_ms, self.times.get(identity, BEFORE_ALL_MS))
+            self.newest_ms = max(self.newest_ms, time_ms)
+
+    def segment_newest_ms(self, number: int) -> int:
         """Return the newest event time in a sealed segment."""
-        return max(self.times[event_id] for event_id in self.segments[number])
+        return max(self.times.get(identity, BEFORE_ALL_MS) for identity in self.segments[number])
 
     def expire(self, before_ms: int) -> list[int]:
-        """Forget what is older than `before_ms`; return the numbers of the segments that went."""
-        gone = [number for number in self.segments if self.newest_ms(number) < before_ms]
+        """Take out what is older than `before_ms`; return the numbers of the segments that went."""
+        gone = [number for number in self.segments if self.segment_newest_ms(number) < before_ms]
         for number in gone:
-            for event_id in self.segments.pop(number):
-                del self.times[event_id]
-        if any(self.times[event_id] < before_ms for event_id in self.open_ids):
-            expired = {event_id for event_id in self.open_ids if self.times[event_id] < before_ms}
-            self.open_ids = [event_id for event_id in self.open_ids if event_id not in expired]
-            for event_id in expired:
-                del self.times[event_id]
+            for identity in self.segments.pop(number):
+                self.times.pop(identity, None)
+        if any(self.times.get(identity, BEFORE_ALL_MS) < before_ms for identity in self.open_ids):
+            for identity in self.open_ids:
+                if self.times.get(identity, before_ms) < before_ms:
+                    del self.times[identity]
+            self.open_ids = [identity for identity in self.open_ids if identity in self.times]
         return gone
+
+    def rebuild(self, before_ms: int) -> None:
+        """Hold nothing older than `before_ms`, not even in segments whose other identities live on.
+
+        Needed where a horizon changes: under a longer one, what had expired would be known again if it was still held.
+        """
+        self.times = {identity: time_ms for identity, time_ms in self.times.items() if time_ms >= before_ms}
+        self.open_ids = sorted(self.times, key=lambda identity: (self.times[identity], identity))
+        self.dissolved.extend(self.segments)
+        self.segments = {}
+
+    def take_dissolved(self) -> list[int]:
+        """Return the dissolved segments, and forget them."""
+        dissolved, self.dissolved = self.dissolved, []
+        return dissolved
 
 
 @dataclass(slots=True)
@@ -72,8 +108,8 @@ class Head:
     """The last frame whose effect on this key is durable or being made so; -1 for none."""
     pending: list[list[Event]]
     """For each dependency, its pending events, sorted by `Event.order`."""
-    outside: frozenset[str] = NO_IDS
-    """Ids of the pending events that have changelog records of their own."""
+    outside: frozenset[str] = NOTHING
+    """Positions of the pending events that have changelog records of their own."""
     used: UsedIds | None = None
     due_ms: int | None = None
     """Join time at which this head is looked at next; None while it is not scheduled."""
@@ -101,11 +137,17 @@ class Head:
             times.append(min(self.used.times.values()))
         return min(times, default=None)
 
-    def knows(self, event_id: str) -> bool:
-        """Whether this event is pending here, or was used."""
-        if self.used is not None and event_id in self.used.times:
-            return True
-        return any(event.id == event_id for events in self.pending for event in events)
+    def knows(self, event: Event, before_ms: int) -> bool:
+        """Whether this event is pending here, or was used; what was used before `before_ms` has expired."""
+        if self.used is not None:
+            used_ms = self.used.times.get(event.identity)
+            if used_ms is not None and used_ms >= before_ms:
+                return True
+        return any(held.id == event.id and held.name == event.name for events in self.pending for held in events)
+
+    def has_expired(self, before_ms: int) -> bool:
+        """Whether all that was ever used here is older than `before_ms`, and nothing is pending."""
+        return not any(self.pending) and (self.used is None or self.used.newest_ms < before_ms)
 
     def add(self, place: int, event: Event) -> None:
         """Let an event wait for the others."""
@@ -128,12 +170,30 @@ class Head:
             del events[:count]
         return expired
 
-    def reset(self, definition: Definition) -> int:
-        """Take over a changed definition, drop what waited under the old one, and return how many that were."""
-        dropped = self.pending_count
+    def redefine(self, definition: Definition, before_ms: int) -> int:
+        """Take over a changed definition, and return how many events were dropped that waited under the old one.
+
+        Args:
+            definition: one with another signature, or a newer generation.
+            before_ms: what the old definition's horizon has let expire.
+        """
+        dropped = 0
+        if definition.signature != self.signature:
+            dropped = self.pending_count
+            self.signature = definition.signature
+            self.pending = [[] for _ in definition.dependencies]
+        if definition.horizon_ms != self.horizon_ms and self.used is not None:
+            self.used.rebuild(before_ms)
+        self.generation, self.horizon_ms = definition.generation, definition.horizon_ms
+        return dropped
+
+    def start_anew(self, definition: Definition) -> None:
+        """Be as if nothing had ever come; for a head of which everything has expired."""
+        if self.used is not None:
+            self.used.rebuild(self.used.newest_ms + 1)
         self.signature = definition.signature
         self.pending = [[] for _ in definition.dependencies]
-        return dropped
+        self.generation, self.horizon_ms = definition.generation, definition.horizon_ms
 
 
 def new_head(definition: Definition, key: str) -> Head:

@@ -26,7 +26,7 @@ from headrace.stages.changelog import (
     partition_change,
     segment_tombstones,
 )
-from headrace.stages.head import Head, new_head
+from headrace.stages.head import BEFORE_ALL_MS, Head, new_head
 from headrace.stages.select import assign, complete
 
 EXPIRED_HEADS_PER_TICK_MAX = 5_000
@@ -205,26 +205,35 @@ class JoinState:
     def _take(self, head: Head, match: Match, joined: Joined) -> bool:
         """Apply one match to its head; return whether the head changed."""
         definition, event = match.definition, match.event
-        changed = False
-        if definition.signature != head.signature:
-            if definition.generation < head.generation:
-                joined.counts["superseded"] += 1
-                return False
-            joined.counts["superseded"] += head.reset(definition)
+        before_ms = self._expired_before_ms(head)
+        # When memory is tidied is chance, so what has expired is out of the way before anything is decided.
+        changed = self._expire_pending(head, before_ms, joined)
+        if head.has_expired(before_ms):
+            head.start_anew(definition)
+        if definition.signature != head.signature and definition.generation < head.generation:
+            joined.counts["superseded"] += 1
+            return changed
+        if definition.signature != head.signature or definition.generation > head.generation:
+            joined.counts["superseded"] += head.redefine(definition, before_ms)
+            before_ms = self._expired_before_ms(head)
+            self._expire_pending(head, before_ms, joined)
             changed = True
-        if definition.generation > head.generation:
-            head.generation, head.horizon_ms = definition.generation, definition.horizon_ms
-            changed = True
-        if head.knows(event.id):
+        if head.knows(event, before_ms):
             joined.counts["duplicate"] += 1
             return changed
-        if self.time_ms is not None:
-            joined.counts["expired"] += len(head.expire_pending(self.time_ms - head.horizon_ms))
         place = assign(event, match.dependencies, head.pending, definition.window_ms)
         chosen = complete(event, place, head.pending, definition.window_ms, definition.match)
         if chosen is None:
             return self._wait(head, place, match, joined) or changed
         return self._fire(head, place, chosen, match, joined) or changed
+
+    def _expired_before_ms(self, head: Head) -> int:
+        return BEFORE_ALL_MS if self.time_ms is None else self.time_ms - head.horizon_ms
+
+    def _expire_pending(self, head: Head, before_ms: int, joined: Joined) -> bool:
+        expired = len(head.expire_pending(before_ms))
+        joined.counts["expired"] += expired
+        return expired > 0
 
     def _fire(self, head: Head, place: int, chosen: tuple[Event, ...], match: Match, joined: Joined) -> bool:
         definition = match.definition
@@ -233,8 +242,12 @@ class JoinState:
             _reject(match, Reason.TOO_MANY_USED, message, joined)
             return False
         _consume(head, place, chosen, definition.match)
-        if sum(len(e.payload) for e in chosen) > bounds.FIRING_BYTES_MAX:
-            _reject(match, Reason.FIRING_TOO_LARGE, "the events of the set are together too large for a run", joined)
+        if sum(event.payload_bytes for event in chosen) > bounds.FIRING_BYTES_MAX:
+            message = "the events of the set are together too large for a run"
+            for event in chosen:
+                joined.dead_letters.append(
+                    event_dead_letter(event, Reason.FIRING_TOO_LARGE, message, definition.trigger)
+                )
             return True
         joined.firings.append(firing_of(definition, match.key, chosen))
         joined.counts["fired"] += 1

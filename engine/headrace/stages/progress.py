@@ -87,7 +87,7 @@ class Progress:
             self._applied[partition] = max(self._applied.get(partition, -1), report.applied)
             value = report.time_ms if partition in report.caught_up else report.routed_ms[partition]
             moved = self._moved.get(partition)
-            if moved is None or value > moved[1]:
+            if moved is None or value != moved[1]:
                 self._moved[partition] = (report.time_ms, value)
 
     def join_time_ms(self, partitions: set[TopicPartition], now_ms: int, stalled_after_ms: int) -> int | None:

@@ -77,13 +77,15 @@ def _read(record: RawRecord, now_ms: int) -> ReadEvent:
     position = record.position
     event_id, time_ms = headers.get("ce_id") or "", None
     fields, payload = body, None
-    if headers.get("content-type", "").startswith(_STRUCTURED) or _looks_structured(body):
+    if "ce_specversion" in headers:
+        pass  # CloudEvents' binary mode: the value is the data, whatever it looks like.
+    elif headers.get("content-type", "").startswith(_STRUCTURED) or _looks_structured(body):
         fields, payload = _structured_data(body, value)
-        event_id = str(body.get("id") or "") or event_id
+        event_id = event_id or str(body.get("id") or "")
         time_ms = _time(body.get("time"))
     elif set(body) == {"name", "payload"} and body["name"] == position.topic and isinstance(body["payload"], dict):
         fields = body["payload"]
-        payload = dumps_exact(loads_exact(value)["payload"])
+        payload = _exact_field(value, "payload")
         event_id = event_id or _metaflow_id(fields)
         time_ms = _metaflow_time(fields)
     if "ce_time" in headers:
@@ -142,7 +144,14 @@ def _structured_data(body: dict[str, Any], value: bytes) -> tuple[dict[str, Any]
     data = body.get("data", {})
     if not isinstance(data, dict):
         raise _Refused(Reason.NOT_AN_OBJECT, "the CloudEvent's data is not a JSON object")
-    return data, dumps_exact(loads_exact(value).get("data", {}))
+    return data, _exact_field(value, "data") if "data" in body else "{}"
+
+
+def _exact_field(value: bytes, name: str) -> str:
+    try:
+        return dumps_exact(loads_exact(value)[name])
+    except ValueError as error:
+        raise _Refused(Reason.BAD_ENVELOPE, f"the {name} of the envelope cannot be read: {error}") from None
 
 
 def _time(text: Any) -> int | None:
@@ -172,5 +181,5 @@ def _metaflow_time(payload: Mapping[str, Any]) -> int | None:
     stamp = payload.get("timestamp")
     # A user's own field may carry this name; only a plausible count of seconds is Metaflow's.
     if isinstance(stamp, int | float) and not isinstance(stamp, bool) and 0 < stamp < 32_503_680_000:
-        return int(stamp * 1000)
+        return round(stamp * 1000)
     return None

@@ -177,7 +177,10 @@ def _with_headers(read: ReadEvent) -> Event:
 
 
 def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed: Routed) -> None:
-    by_key: dict[str, list[int]] = {}
+    # An event is used once for each trigger, and keys are joined apart from each other: so it goes to one key only, the
+    # first that it gives, and beside that fills the dependencies that agree on it.
+    first_key: str | None = None
+    passed_indexes: list[int] = []
     for dependency in trigger.by_event[event.name]:
         if dependency.filter is not None:
             passed = dependency.filter.evaluate(seen)
@@ -191,9 +194,11 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
         if isinstance(key, Failed):
             routed.rejected.append(Rejected(trigger.definition.trigger, Reason.BAD_KEY, key.message))
             continue
-        by_key.setdefault(key, []).append(dependency.index)
-    for key, indexes in by_key.items():
-        routed.matches.append(Match(trigger.definition, event, tuple(indexes), key))
+        if first_key is None or key == first_key:
+            first_key = key
+            passed_indexes.append(dependency.index)
+    if first_key is not None:
+        routed.matches.append(Match(trigger.definition, event, tuple(passed_indexes), first_key))
 
 
 def _key(dependency: _Dependency, seen: dict[str, Any]) -> str | Failed:

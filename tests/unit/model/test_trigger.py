@@ -152,10 +152,11 @@ def test_a_repeated_event_gets_numbered_dependencies() -> None:
     assert spec(events=["a", "b", "a", "a"]).dependency_names() == ["a", "b", "a#2", "a#3"]
 
 
+int64s = st.integers(-(2**63), 2**64 - 1)
 constants = st.dictionaries(
     st.text(min_size=1, max_size=8),
     st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+        st.one_of(st.none(), st.booleans(), int64s, st.floats(allow_nan=False, allow_infinity=False), st.text()),
         lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
         max_leaves=6,
     ),

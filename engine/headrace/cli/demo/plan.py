@@ -102,7 +102,11 @@ def margin(labels: tuple[str, str], region: str, day: str, count: int, version: 
 def script(today: date) -> Plan:
     """Return the demo's fixed stream: 40 s, 22 runs, and all that is to be shown."""
     d0, d1, d2 = (str(today - timedelta(days=back)) for back in range(3))
-    events = (
+    return Plan(_events(d0, d1, d2), _runs(d0, d1), waiting=frozenset({"o9", "p10"}), set_aside={"o10": "late"})
+
+
+def _events(d0: str, d1: str, d2: str) -> tuple[PlannedEvent, ...]:
+    return (
         data(0, "d1", "north", 5200, 14),
         orders(1, "o1", "north", d0, 120),
         prices(2, "p1", "north", d0, "v7", 9.5, 6.25),
@@ -147,7 +151,10 @@ def script(today: date) -> Plan:
         data(38, "d18", "west", 4300, 30),
         data(40, "d19", "south", 7000, 14),
     )
-    runs = (
+
+
+def _runs(d0: str, d1: str) -> tuple[ExpectedRun, ...]:
+    return (
         refresh("d1", "north", 5200, 14),
         refresh("d3", "east", 12_000),
         refresh("d4", "west", 3400, 30),
@@ -171,4 +178,3 @@ def script(today: date) -> Plan:
         margin(("o7", "p7"), "east", d1, 82, "v6", 3.25),
         margin(("o8", "p8"), "west", d1, 58, "v8", 3.25),
     )
-    return Plan(events, runs, waiting=frozenset({"o9", "p10"}), set_aside={"o10": "late"})
