@@ -24,6 +24,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer
 from kubernetes import watch
 from kubernetes.client import CustomObjectsApi
+from urllib3.exceptions import HTTPError
 
 from headrace.edges.kube import KubeApi
 from headrace.model.firing import Firing
@@ -63,7 +64,19 @@ class CreatedWorkflows:
         self._thread.start()
 
     def _follow(self) -> None:
-        api = CustomObjectsApi(self._server.client(self._server.admin_token))
+        with self._server.client(self._server.admin_token) as client:
+            try:
+                self._follow_with(CustomObjectsApi(client))
+            except HTTPError:
+                # The server's end closes the watch, too.
+                if not self._stop.is_set():
+                    raise
+
+    def stop(self) -> None:
+        """Take no more note; the watch itself ends with the server."""
+        self._stop.set()
+
+    def _follow_with(self, api: CustomObjectsApi) -> None:
         watcher = watch.Watch()
         while not self._stop.is_set():
             stream = watcher.stream(
@@ -232,6 +245,7 @@ def _measure(
     posts = [1000 * seconds for seconds in asyncio.run(post_seconds(server.kubeconfig_path, 300, 100))]
     baseline = 3 * statistics.median(hops) + statistics.median(posts)
     p50, p99 = percentile(joined, 0.5), percentile(joined, 0.99)
+    created.stop()
     return {
         "pairs": pairs,
         "rate_per_s": rate,

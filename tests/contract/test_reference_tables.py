@@ -239,3 +239,10 @@ def test_what_a_page_names_exists(page: Path) -> None:
     assert set(re.findall(r"`(headrace_(?!publisher)[a-z_]+)`", text)) <= samples
     names = {topic.name for topic in internal_topics(TopicNames("headrace."), 1, 1)}
     assert set(re.findall(r"\bheadrace\.(?!dev|yaml)[a-z]+\b", text)) <= names
+
+
+def test_the_rules_name_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "rules.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert not {name for name in named if f"def {name}(" not in sources}

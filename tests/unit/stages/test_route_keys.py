@@ -117,10 +117,11 @@ def test_a_huge_number_is_a_key_or_rejected(number: str) -> None:
     assert len(routed.matches) + len(routed.rejected) == 1
 
 
-def test_different_keys_of_one_event_are_matches_of_their_own() -> None:
+@pytest.mark.parametrize(("start", "passed"), [(5, (0, 1)), (6, (0,))])
+def test_an_event_goes_to_the_first_key_that_it_gives(start: int, passed: tuple[int, ...]) -> None:
     spec = {"events": [{"name": "a", "key": "event.to"}, {"name": "a", "key": "event.from"}]}
-    routed = Routes([make_trigger(spec)]).route(read_event(b'{"from": 5, "to": 5}', topic="a"))
-    assert [(match.dependencies, match.key) for match in routed.matches] == [((0, 1), "5")]
+    routed = Routes([make_trigger(spec)]).route(read_event(b'{"from": %d, "to": 5}' % start, topic="a"))
+    assert [(match.dependencies, match.key) for match in routed.matches] == [(passed, "5")]
 
 
 def test_a_bad_key_of_one_dependency_leaves_the_other() -> None:
