@@ -136,6 +136,7 @@ def hop_seconds(servers: str, count: int, rate: float) -> list[float]:
         while consumer.poll(1) is None:
             pass
         seconds.append(time.perf_counter() - began_s)
+    producer.flush(10)
     consumer.close()
     return seconds
 

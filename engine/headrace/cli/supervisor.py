@@ -21,6 +21,7 @@ from headrace.cli.options import quiet
 from headrace.cli.output import say
 from headrace.edges import child_guard
 from headrace.edges.kafka import check_broker
+from headrace.edges.state_lock import StateLock
 from headrace.edges.topics import ensure_internal_topics
 from headrace.model.errors import HeadraceError
 from headrace.roles.start import ROLES
@@ -173,6 +174,10 @@ def everything(environment: dict[str, str], port: int | None, log: IO[str] = sys
 def _roles(settings: Settings, environment: dict[str, str], log: IO[str]) -> Iterator[None]:
     check_broker(quiet(settings))
     ensure_internal_topics(quiet(settings))
+    # The embedded Kafka has a lock of its own; with another Kafka this is what keeps a second `up` from taking over the
+    # state file and the local runs' logs.
+    lock = StateLock(settings.state / "roles.lock")
+    lock.acquire()
     state_file = settings.state / STATE_FILE
     left = {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topics.prefix, "pid": os.getpid()}
     supervisor = Supervisor(environment, log)
@@ -184,6 +189,7 @@ def _roles(settings: Settings, environment: dict[str, str], log: IO[str]) -> Ite
         say("stopping the roles")
         supervisor.stop()
         state_file.unlink(missing_ok=True)
+        lock.release()
 
 
 def supervise(state: Path | None, port: int | None) -> int:

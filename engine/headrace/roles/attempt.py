@@ -55,6 +55,10 @@ Outcome = Started | Startable | TryAgain | Refusal
 class TargetSystem(Protocol):
     """Where runs start."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be started there just now; None where all is well."""
+
     async def attempt(self, firing: Firing) -> Outcome:
         """Try once. Trying again after any outcome never makes a second run."""
 
@@ -67,6 +71,11 @@ class Kubernetes:
         self._api = api
         self._templates = templates
         self._namespaces = namespaces
+
+    @property
+    def problem(self) -> str | None:
+        """Why the templates are not known, which is so while the API server cannot be reached."""
+        return self._templates.problem
 
     async def attempt(self, firing: Firing) -> Outcome:
         """Create the Workflow of `firing`."""
@@ -125,6 +134,8 @@ class Kubernetes:
 class Nowhere:
     """Stands for Kubernetes where there are no credentials."""
 
+    problem = None
+
     async def attempt(self, firing: Firing) -> Outcome:
         """Refuse, and say what is missing."""
         return Refusal(
@@ -136,6 +147,8 @@ class Nowhere:
 
 class LocalFlows:
     """Prepares local processes of Metaflow files; the submitter starts them, once the intent is durable."""
+
+    problem = None
 
     async def attempt(self, firing: Firing) -> Outcome:
         """Bind the parameters of the flow."""

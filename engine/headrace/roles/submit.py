@@ -89,7 +89,7 @@ class Submitter:
                 self._begin(message)
             self._try_waiting()
             metrics.QUEUED.set(len(self._waiting))
-            self._health.beat()
+            self._health.beat(self._kubernetes.problem)
         await self._stop()
 
     async def _stop(self) -> None:
