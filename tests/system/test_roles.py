@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
+from headrace.edges.loopback_port import free_port
 from tests.support.engine import ROLES, Engine, get
 from tests.support.event_sets import COUNT_TIMEOUT_S, EVENT_PARTITIONS, EventSets
 from tests.support.kafka import DEADLINE_S
 from tests.support.kube import KubeServer, watch_workflow_uids
+from tests.support.kube_gateway import write_kubeconfig
 from tests.support.tenant import Bare, Tenant, parameters_of
 
 SETS = 200
@@ -175,6 +178,19 @@ def test_health_and_metrics_of_each_role(engine: Engine, tenant: Tenant) -> None
         metrics = engine.metrics(role)
         assert any(name.startswith(metric) and value >= 0 for name, value in metrics.items()), metric
     assert engine.metrics("route")["headrace_triggers"] >= 1
+
+
+def test_a_submitter_that_cannot_reach_the_api_server_says_so(idle_engine: Engine, tmp_path: Path) -> None:
+    config = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{free_port()}", {"token": "any"})
+    (process,) = idle_engine.start("submit", KUBECONFIG=str(config))
+
+    def told() -> bool:
+        rows = idle_engine.here("status", "--json").rows
+        return any(row["pid"] == process.pid and "did not answer" in (row["why"] or "") for row in rows)
+
+    idle_engine.wait_until(told, "the reason in headrace status")
+    assert get(idle_engine.address(process), "/readyz")[0] == 503
+    assert get(idle_engine.address(process), "/livez") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("role", ["sync", "ingress"])
