@@ -7,7 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 EVENTS = Counter("headrace_events", "Records read from event topics.", ["event"])
 EVENTS_UNREADABLE = Counter("headrace_events_unreadable", "Records that are no event, by reason.", ["reason"])
 FILTERED = Counter(
-    "headrace_filtered", "Events that a filter did not let pass; failed: it could not be evaluated.", ["how"]
+    "headrace_filtered",
+    "Events that a filter did not let pass; failed: it could not be evaluated; missing_field: what it must have.",
+    ["how"],
 )
 MATCHES = Counter("headrace_matches", "Matches written to the join.")
 FRAMES = Counter("headrace_frames", "Frames written to the join.")

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     FROM_THE_FUTURE = "from-the-future"
     LATE = "late"
     BAD_KEY = "bad-key"
+    MISSING_FIELD = "missing-field"
     TOO_MANY_MATCHES = "too-many-matches"
     TOO_MANY_PENDING = "too-many-pending"
     TOO_MANY_KEYS = "too-many-keys"

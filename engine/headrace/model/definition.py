@@ -33,6 +33,13 @@ class Definition:
     constants: dict[str, Any]
     """Parameters that the trigger sets itself."""
     max_age_ms: int | None = None
+    sensor: dict[str, Any] | None = None
+    """The `SensorRun` as JSON, where a Sensor says what the Workflow looks like."""
+
+    @property
+    def run_namespace(self) -> str:
+        """Where the run starts: with the trigger, unless its Sensor says otherwise."""
+        return str(self.sensor["namespace"]) if self.sensor is not None else self.trigger.partition("/")[0]
 
     @property
     def horizon_ms(self) -> int:

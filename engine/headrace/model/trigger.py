@@ -13,6 +13,7 @@ from headrace.model import bounds
 from headrace.model.errors import EventNameError, TriggerError
 from headrace.model.json_text import check_finite
 from headrace.model.names import check_event_name
+from headrace.model.sensor import SensorRun
 from headrace.model.times import duration_ms
 
 
@@ -184,6 +185,7 @@ class TriggerRecord(_Strict):
         description="Event topic -> when `headrace resume` last let it go on, milliseconds since 1970.",
     )
     source: str | None = Field(None, description="Where the definition came from, for people.")
+    sensor: SensorRun | None = Field(None, description="The Workflow as a Metaflow Sensor describes it.")
 
     def encode(self) -> bytes:
         """Write the record's bytes."""

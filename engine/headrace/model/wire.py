@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.model.dead_letter import Reason
+from headrace.model.sensor import SensorRun
 
 EventRow = (
     tuple[str, str, int, int, int, str] | tuple[str, str, int, int, int, str, dict[str, str]]
@@ -37,6 +38,7 @@ class WireDefinition(_Wire):
     run_target: str
     constants: dict[str, Any]
     max_age_ms: int | None
+    sensor: SensorRun | None = None
 
 
 class WireFrame(_Wire):

@@ -86,7 +86,7 @@ class Kubernetes:
 
     async def _attempt(self, firing: Firing) -> Outcome:
         definition = firing.definition
-        namespace = definition.trigger.partition("/")[0]
+        namespace = definition.run_namespace
         if self._namespaces is not None and namespace not in self._namespaces:
             allowed = ", ".join(self._namespaces)
             message = f"workflows may start in {allowed}, not in {namespace}: extend HEADRACE_NAMESPACES"

@@ -15,7 +15,9 @@ from headrace.model.errors import TriggerError
 from headrace.model.event import Event
 from headrace.model.firing import Firing
 from headrace.model.json_text import check_finite, dumps_exact, loads_exact
+from headrace.model.sensor import SensorRun
 from headrace.stages.expression import Expression, Failed, variables
+from headrace.stages.sensor_parameters import sensor_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def bind(firing: Firing, target: Target) -> dict[str, str] | Refusal:
     what the trigger fixes only where the trigger says so.
     """
     try:
+        if firing.definition.sensor is not None:
+            return _as_sensor(firing, firing.definition.sensor)
         values: dict[str, Any] = {}
         _by_name(firing, target, values)
         values.update(firing.definition.constants)
@@ -69,6 +73,13 @@ def bind(firing: Firing, target: Target) -> dict[str, str] | Refusal:
         return {name: text for name, value in values.items() if (text := _text(name, value, target)) is not None}
     except _Refused as refused:
         return refused.refusal
+
+
+def _as_sensor(firing: Firing, sensor: dict[str, Any]) -> dict[str, str]:
+    try:
+        return sensor_parameters(SensorRun.model_validate(sensor), firing.events)
+    except ValueError as error:
+        raise _Refused(Reason.BAD_MAPPING, f"the parameters cannot be made as the Sensor says: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import orjson
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.model.event import Event, Position, ReadEvent
-from headrace.model.json_text import dumps_exact, loads_exact
+from headrace.model.json_raw import raw_members
 from headrace.model.times import instant_ms
 
 _STRUCTURED = "application/cloudevents+json"
@@ -149,7 +149,7 @@ def _structured_data(body: dict[str, Any], value: bytes) -> tuple[dict[str, Any]
 
 def _exact_field(value: bytes, name: str) -> str:
     try:
-        return dumps_exact(loads_exact(value)[name])
+        return raw_members(value.decode())[name]
     except ValueError as error:
         raise _Refused(Reason.BAD_ENVELOPE, f"the {name} of the envelope cannot be read: {error}") from None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
@@ -17,6 +20,7 @@ from headrace.model.json_text import canonical
 from headrace.model.times import duration_ms
 from headrace.model.trigger import TriggerRecord
 from headrace.stages.expression import Expression, Failed, variables
+from headrace.stages.resets import Schedule, period
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Routed:
     firings: list[Firing] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    """`filtered` and `filter_failed`, for the metrics."""
+    """`filtered`, `filter_failed` and `missing_field`, for the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class _Dependency:
     index: int
     filter: Expression | None
     key: Expression | None
+    requires: tuple[str, ...] = ()
+    """Fields that the payload must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class CompiledTrigger:
     by_event: dict[str, tuple[_Dependency, ...]]
     reads_headers: bool
     resumed_ms: dict[str, int]
+    resets: tuple[Schedule, ...] = ()
+    """When waiting events stop counting."""
 
     @property
     def joins(self) -> bool:
@@ -69,7 +77,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
     Raises:
         TriggerError: an expression is not CEL.
     """
-    spec = record.spec
+    spec, sensor = record.spec, record.sensor
     window_ms = duration_ms(spec.window) if spec.window is not None else default_window_ms
     by_event: dict[str, list[_Dependency]] = {}
     for index, dependency in enumerate(spec.events):
@@ -78,6 +86,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
                 index,
                 Expression(dependency.filter) if dependency.filter is not None else None,
                 Expression(dependency.key) if dependency.key is not None else None,
+                tuple(sensor.requires.get(dependency.name, ())) if sensor is not None else (),
             )
         )
         for source in (dependency.parameters or {}).values():
@@ -87,7 +96,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
         trigger=record.name,
         creation=record.creation,
         generation=record.generation,
-        signature=spec.signature(window_ms),
+        signature=_signature(record, window_ms),
         window_ms=window_ms,
         lateness_ms=lateness_ms,
         match=spec.match,
@@ -97,6 +106,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
         run_target=spec.run.target,
         constants=dict(spec.run.parameters),
         max_age_ms=duration_ms(spec.max_age) if spec.max_age is not None else None,
+        sensor=sensor.model_dump(exclude={"requires", "resets"}) if sensor is not None else None,
     )
     return CompiledTrigger(
         definition,
@@ -108,7 +118,17 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
             for source in (dependency.parameters or {}).values()
         ),
         dict(record.resumed_ms),
+        tuple(Schedule(reset) for reset in sensor.resets) if sensor is not None else (),
     )
+
+
+def _signature(record: TriggerRecord, window_ms: int) -> str:
+    signature, sensor = record.spec.signature(window_ms), record.sensor
+    if sensor is None or not (sensor.requires or sensor.resets):
+        return signature
+    # What an event must have, and when waiting events are forgotten, is part of what those that wait depend on.
+    text = orjson.dumps([signature, sensor.requires, [reset.model_dump() for reset in sensor.resets]])
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 class Routes:
@@ -182,6 +202,12 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
     first_key: str | None = None
     passed_indexes: list[int] = []
     for dependency in trigger.by_event[event.name]:
+        missing = next((field for field in dependency.requires if field not in seen["event"]), None)
+        if missing is not None:
+            routed.counts["missing_field"] += 1
+            message = f"the payload has no field {missing}, which a required parameter needs"
+            routed.rejected.append(Rejected(trigger.definition.trigger, Reason.MISSING_FIELD, message))
+            continue
         if dependency.filter is not None:
             passed = dependency.filter.evaluate(seen)
             if passed is not True:
@@ -190,7 +216,7 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
         if not trigger.joins:
             routed.firings.append(firing_of(trigger.definition, "", (event,)))
             return
-        key = _key(dependency, seen)
+        key = _key(dependency, seen, period(trigger.resets, event.time_ms))
         if isinstance(key, Failed):
             routed.rejected.append(Rejected(trigger.definition.trigger, Reason.BAD_KEY, key.message))
             continue
@@ -201,16 +227,17 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
         routed.matches.append(Match(trigger.definition, event, tuple(passed_indexes), first_key))
 
 
-def _key(dependency: _Dependency, seen: dict[str, Any]) -> str | Failed:
+def _key(dependency: _Dependency, seen: dict[str, Any], since: str) -> str | Failed:
+    """Return the key, as canonical JSON; the period between resets is part of it, where there is one."""
     if dependency.key is None:
-        return ""
+        return canonical({"since": since}) if since else ""
     value = dependency.key.evaluate(seen)
     if isinstance(value, Failed):
         return Failed(f"the key {dependency.key.text!r} cannot be evaluated: {value.message}")
     if value is None:
         return Failed(f"the key {dependency.key.text!r} is null")
     try:
-        text = canonical(value)
+        text = canonical({"key": value, "since": since} if since else value)
     except TypeError as error:
         return Failed(f"the key {dependency.key.text!r} is no JSON value: {error}")
     if len(text.encode()) > bounds.KEY_BYTES_MAX:

@@ -37,7 +37,7 @@ def workflow_name(template: str, firing_id: str) -> str:
 def workflow(firing: Firing, parameters: dict[str, str]) -> Workflow | Refusal:
     """Build the Workflow of a firing."""
     definition = firing.definition
-    namespace, _, trigger = definition.trigger.partition("/")
+    namespace, (_, _, trigger) = definition.run_namespace, definition.trigger.partition("/")
     reference: dict[str, Any] = {"name": definition.run_target}
     if definition.run_kind == "clusterWorkflowTemplate":
         reference["clusterScope"] = True
@@ -50,8 +50,13 @@ def workflow(firing: Firing, parameters: dict[str, str]) -> Workflow | Refusal:
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {"headrace.dev/trigger": label_value(trigger), "headrace.dev/firing": firing.id},
+                "labels": {
+                    **_sensor_labels(firing),
+                    "headrace.dev/trigger": label_value(trigger),
+                    "headrace.dev/firing": firing.id,
+                },
                 "annotations": {
+                    **(definition.sensor or {}).get("annotations", {}),
                     "headrace.dev/trigger": definition.trigger,
                     FIRING_ANNOTATION: firing.id,
                     "headrace.dev/events": orjson.dumps(events).decode().replace("{{", "\\u007b\\u007b"),
@@ -69,6 +74,20 @@ def workflow(firing: Firing, parameters: dict[str, str]) -> Workflow | Refusal:
         )
         return Refusal(Reason.WORKFLOW_TOO_LARGE, message)
     return Workflow(namespace, name, body)
+
+
+def _sensor_labels(firing: Firing) -> dict[str, str]:
+    """Return the labels that Argo Events would give: those of the Sensor's Workflow, and its own three."""
+    sensor = firing.definition.sensor
+    if sensor is None:
+        return {}
+    return {
+        **sensor["labels"],
+        "events.argoproj.io/sensor": label_value(sensor["name"]),
+        "events.argoproj.io/trigger": label_value(sensor["trigger"]),
+        # Argo Events has the clock's time here; the set's own makes the same Workflow at every try.
+        "events.argoproj.io/action-timestamp": str(firing.time_ms),
+    }
 
 
 def label_value(name: str) -> str:
