@@ -177,7 +177,7 @@ def test_health_and_metrics_of_each_role(engine: Engine, tenant: Tenant) -> None
     assert engine.metrics("route")["headrace_triggers"] >= 1
 
 
-@pytest.mark.parametrize("role", ["sync", "ingress"])
+@pytest.mark.parametrize("role", ["sync"])
 def test_a_role_of_a_later_version_is_refused_by_name(idle_engine: Engine, role: str) -> None:
     assert f"this version of Headrace has no role {role}" in idle_engine.cli("run", role).refusal()
 
