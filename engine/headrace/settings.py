@@ -40,6 +40,12 @@ class Settings:
     """Where a role serves /livez, /readyz and /metrics; port 0 takes a free one, which the log names."""
     local_runs_max: int = 4
     """Local processes that one submitter runs at a time."""
+    ingress_address: str = "127.0.0.1:12000"
+    """Where the ingress takes events by HTTP; port 0 takes a free one, which the log names."""
+    ingress_token: str | None = field(default=None, repr=False)
+    """What a sender must show as a bearer token; None: nothing."""
+    ingress_hmac_secret: str | None = field(default=None, repr=False)
+    """What a sender must sign bodies with; None: nothing."""
 
     def client(self, **properties: str) -> dict[str, str]:
         """Return the properties of one Kafka client; underscores in `properties` stand for dots.
@@ -90,6 +96,10 @@ def load(environment: Mapping[str, str] | None = None, **flags: object) -> Setti
         partitions=_count(env, "HEADRACE_PARTITIONS", 8),
         http_address=env.get("HEADRACE_HTTP_ADDRESS") or "127.0.0.1:0",
         local_runs_max=_count(env, "HEADRACE_LOCAL_RUNS", 4),
+        ingress_address=env.get("HEADRACE_INGRESS_ADDRESS") or "127.0.0.1:12000",
+        # A secret that was read from a file may end with a line's end; a header cannot.
+        ingress_token=env.get("HEADRACE_INGRESS_TOKEN", "").strip() or None,
+        ingress_hmac_secret=env.get("HEADRACE_INGRESS_HMAC_SECRET", "").strip() or None,
     )
     given = {name: value for name, value in flags.items() if value is not None and name not in ("state",)}
     return replace(settings, **given)  # type: ignore[arg-type]

@@ -67,6 +67,13 @@ def test_flows_can_be_named_by_the_paths_that_the_submitter_has() -> None:
     assert COMPOSE["services"]["submit"]["build"]["target"] == "flows"
 
 
+def test_events_by_http_reach_the_ingress_from_this_machine_alone() -> None:
+    service = COMPOSE["services"]["ingress"]
+    host, _, port = load({**image_environment(), **service["environment"]}).ingress_address.partition(":")
+    assert host == "0.0.0.0"
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
 def test_kafka_is_set_as_the_embedded_one_is_where_both_are_alone() -> None:
     assert KAFKA["image"] == f"apache/kafka:{KAFKA_VERSION}"
     environment = KAFKA["environment"]

@@ -154,6 +154,8 @@ class Engine:
             **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "KUBE"))},
             "PYTHONFAULTHANDLER": "1",
             "HEADRACE_REPLICATION": "1",
+            # The usual port may be taken where tests run.
+            "HEADRACE_INGRESS_ADDRESS": "127.0.0.1:0",
             "HEADRACE_STATE": str(directory / "state"),
             **environment,
         }

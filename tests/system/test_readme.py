@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "publisher" / "README.md", ROOT / "engine" / "README.md")
 WRITTEN_ADDRESS = "127.0.0.1:9092"
+WRITTEN_INGRESS = "127.0.0.1:12000"
 MINUTE_MS = 60_000
 MATCHES = ("latest", "each")
 TIMELINE = "timeline"
@@ -183,16 +184,18 @@ def reader(kube: KubeServer, kubeconfig: Path, tmp_path: Path) -> Iterator[tuple
     require(["java", "--list-modules"], "jdk.compiler", "install a JDK of version 17 or newer (default-jdk-headless)")
     for name in ("examples", ".venv"):
         (tmp_path / name).symlink_to(Path(sys.prefix) if name == ".venv" else ROOT / name)
-    servers = f"127.0.0.1:{free_port()}"
+    servers, ingress = (f"127.0.0.1:{free_port()}" for _ in range(2))
     environment = {
         **environment_without_settings(),
         "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
         "KUBECONFIG": str(kubeconfig),
         "KAFKA_CLIENTS": java_class_path(),
+        "HEADRACE_INGRESS_ADDRESS": ingress,
     }
     checks = Checks(kube, servers)
     replacements = {
         WRITTEN_ADDRESS: servers,
+        WRITTEN_INGRESS: ingress,
         # The reader's Kafka has a port of its own, since the usual one may be taken where tests run.
         "exec headrace up ": f"exec headrace up --port {servers.partition(':')[2]} ",
     }
@@ -233,7 +236,7 @@ def test_what_the_pages_apply_to_a_cluster_is_taken(kube: KubeServer) -> None:
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         sources = [next(iter(source.values()))["name"] for source in container["envFrom"]]
         assert sources == ["headrace", "headrace-kafka"]
-        own = {variable["name"]: variable["value"] for variable in container["env"]}
+        own = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
         environment = {**settings, **{name: base64.b64decode(value).decode() for name, value in secret.items()}, **own}
         loaded = load(environment)
         assert loaded.http_address == "0.0.0.0:8080" and container["ports"][0]["containerPort"] == 8080

@@ -193,11 +193,6 @@ def test_a_submitter_that_cannot_reach_the_api_server_says_so(idle_engine: Engin
     assert get(idle_engine.address(process), "/livez") == (200, "ok\n")
 
 
-@pytest.mark.parametrize("role", ["sync", "ingress"])
-def test_a_role_of_a_later_version_is_refused_by_name(idle_engine: Engine, role: str) -> None:
-    assert f"this version of Headrace has no role {role}" in idle_engine.cli("run", role).refusal()
-
-
 @pytest.mark.parametrize(
     ("word", "partitions", "config", "complaint"),
     [

@@ -72,6 +72,15 @@ def test_namespaces(tmp_path: Path) -> None:
     assert load({"HEADRACE_STATE": str(tmp_path), "HEADRACE_NAMESPACES": "*"}).namespaces is None
 
 
+def test_secrets_of_the_ingress_are_never_shown_and_lose_a_lines_end(tmp_path: Path) -> None:
+    plain = load({"HEADRACE_STATE": str(tmp_path), "HEADRACE_INGRESS_TOKEN": "", "HEADRACE_INGRESS_HMAC_SECRET": " "})
+    assert (plain.ingress_token, plain.ingress_hmac_secret) == (None, None)
+    environment = {"HEADRACE_INGRESS_TOKEN": "t0ken\n", "HEADRACE_INGRESS_HMAC_SECRET": "s3cret"}
+    settings = load({"HEADRACE_STATE": str(tmp_path), **environment})
+    assert (settings.ingress_token, settings.ingress_hmac_secret) == ("t0ken", "s3cret")
+    assert "t0ken" not in repr(settings) and "s3cret" not in repr(settings)
+
+
 def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text("{")
     with pytest.raises(SettingsError, match=r"up\.json"):

@@ -25,7 +25,7 @@ def up(
     raise typer.Exit(supervise(state, port))
 
 
-def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join or submit")]) -> None:
+def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, submit or ingress")]) -> None:
     """Run one role until it is told to stop."""
     from headrace.cli.options import connected
     from headrace.model.errors import SettingsError

@@ -39,3 +39,17 @@ FIRING_TO_RUN_SECONDS = Histogram(
 QUEUED = Gauge("headrace_runs_queued", "Firings that this submitter holds back (retries, pauses, busy slots).")
 IN_FLIGHT = Gauge("headrace_submissions_in_flight", "Requests open at the API server.")
 TRIGGERS = Gauge("headrace_triggers", "Triggers that this role knows.")
+INGRESS_REQUESTS = Counter(
+    "headrace_ingress_requests",
+    "Requests at the ingress, by outcome: written, no-topic (nothing was written), or why it was refused.",
+    ["outcome"],
+)
+INGRESS_EVENTS = Counter(
+    "headrace_ingress_events", "Events that the ingress took: written, or no-topic (dropped).", ["outcome"]
+)
+INGRESS_IN_FLIGHT = Gauge("headrace_ingress_in_flight", "Requests that this ingress has taken and not yet answered.")
+INGRESS_SECONDS = Histogram(
+    "headrace_ingress_seconds",
+    "Time from a request's headers to its answer.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+)

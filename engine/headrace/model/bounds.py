@@ -56,3 +56,12 @@ SUBMIT_IN_FLIGHT_MAX = 64
 
 LEDGER_FIRINGS_MAX = 2_000_000
 """Firings that one submitter remembers in order not to start them twice."""
+
+INGRESS_BODY_BYTES_MAX = 1 * MIB
+"""Largest body that the ingress takes; more is not even read."""
+
+INGRESS_REQUESTS_MAX = 2_000
+"""Requests that one ingress has in flight; more are refused until some are answered."""
+
+INGRESS_BYTES_MAX = 64 * MIB
+"""Bodies of all requests that one ingress has in flight."""

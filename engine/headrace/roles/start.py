@@ -15,8 +15,10 @@ from headrace.model.errors import SettingsError
 from headrace.roles.health import Health
 from headrace.settings import Settings
 
-ROLES = ("route", "join", "submit")
-LATER_ROLES = ("sync", "ingress")
+ROLES = ("route", "join", "submit", "ingress")
+LATER_ROLES = ("sync",)
+OPTIONAL_ROLES = frozenset({"ingress"})
+"""Roles that nothing else waits for: where none of them runs, Headrace is whole all the same."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ def start_role(role: str, settings: Settings) -> None:
                 asyncio.run(_run_join(settings, partitions, health))
             case "submit":
                 asyncio.run(_run_submit(settings, health))
+            case "ingress":
+                asyncio.run(_run_ingress(settings, health))
             case _:
                 raise SettingsError(f"there is no role {role}; there are {', '.join(ROLES)}")
     finally:
@@ -83,6 +87,12 @@ async def _run_join(settings: Settings, partitions: dict[str, int], health: Heal
     from headrace.roles import join
 
     await join.run(settings, partitions, health, _stop_on_signals())
+
+
+async def _run_ingress(settings: Settings, health: Health) -> None:
+    from headrace.roles import ingress
+
+    await ingress.run(settings, health, _stop_on_signals())
 
 
 async def _run_submit(settings: Settings, health: Health) -> None:

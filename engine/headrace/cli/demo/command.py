@@ -76,6 +76,8 @@ def keep_to_itself(directory: Path) -> None:
         {
             "HEADRACE_STATE": str(directory),
             "HEADRACE_LOCAL_RUNS": str(_processors()),
+            # Nothing comes by HTTP here, and the usual port may be taken.
+            "HEADRACE_INGRESS_ADDRESS": "127.0.0.1:0",
             # It is no file, so there are no credentials, and the default file is not looked for.
             "KUBECONFIG": os.devnull,
         }
