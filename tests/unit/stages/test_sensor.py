@@ -10,6 +10,7 @@ import pytest
 from headrace.model.sensor import Reset, SensorParameter
 from headrace.stages.sensor import STATUS_ANNOTATION, compile_sensor, template_of
 from headrace.stages.sensor_parts import SensorError
+from tests.unit.stages.build import make_definition
 from tests.unit.stages.sensor_files import NAMES, record_of, sensor, trigger_of
 
 DELETE = object()
@@ -286,6 +287,12 @@ def test_a_field_that_must_equal_two_values_is_refused() -> None:
     made = changed("finish", "spec/dependencies/0/filters/exprs/2/fields/0/path", "body.payload.branch_name")
     with pytest.raises(SensorError, match="cannot equal both 'warehouse' and 'user\\.tester'"):
         compile_sensor(made)
+
+
+def test_only_the_definitions_of_sensors_carry_one() -> None:
+    # A role of the release before this one refuses fields that it does not know.
+    assert "sensor" in trigger_of(sensor("one")).definition.to_json()
+    assert "sensor" not in make_definition().to_json()
 
 
 @pytest.mark.parametrize("name", NAMES)

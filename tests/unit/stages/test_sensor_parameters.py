@@ -1,6 +1,7 @@
 """The parameters of a Sensor's Workflow, as Argo Events' Go code writes them.
 
-The literal outcomes of this table are those of Argo Events' own `ApplyParams`, run beside it.
+The tables' outcomes are those of Argo Events' own `ApplyParams` (commit 6478ece), run beside them. Meant to differ are
+integers beyond 2^53, which keep their digits, and `{{`, which is escaped.
 """
 
 from __future__ import annotations
