@@ -11,6 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from headrace.model.dead_letter import Reason, dead_letter
+from headrace.model.definition import Definition
 from headrace.model.event import Event, Position
 from headrace.model.firing import firing_of
 from headrace.model.frame import Match, encode_frame, encode_tick
@@ -18,6 +19,7 @@ from headrace.model.run import Run, RunEvent, RunState
 from headrace.model.trigger import TriggerRecord
 from headrace.operations.schemas import schemas
 from headrace.stages.route import compile_trigger
+from tests.unit.stages.sensor_files import record_of, sensor
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -52,6 +54,10 @@ def trigger_record() -> TriggerRecord:
     )
 
 
+def sensor_definition() -> Definition:
+    return compile_trigger(record_of(sensor("one")), 3_600_000, 60_000).definition
+
+
 def records() -> list[tuple[str, Any]]:
     definition = compile_trigger(trigger_record(), 3_600_000, 60_000).definition
     left = Event("a", "data_updated", 5, 0, 1, '{"rows":2000}')
@@ -78,6 +84,8 @@ def records() -> list[tuple[str, Any]]:
         ),
         ("frame", orjson.loads(encode_tick(5))),
         ("firing", orjson.loads(firing.encode())),
+        ("firing", orjson.loads(firing_of(sensor_definition(), "", (left,)).encode())),
+        ("trigger", orjson.loads(record_of(sensor("one")).encode())),
         ("run", orjson.loads(run.encode())),
         ("run", run.listing()),
         ("deadletter", orjson.loads(letter.encode())),
