@@ -25,16 +25,13 @@ def up(
     raise typer.Exit(supervise(state, port))
 
 
-def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, submit or ingress")]) -> None:
+def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, submit, ingress or sync")]) -> None:
     """Run one role until it is told to stop."""
     from headrace.cli.options import connected
-    from headrace.model.errors import SettingsError
-    from headrace.roles.start import LATER_ROLES, ROLES, configure_logging, start_role
+    from headrace.roles.start import ROLES, configure_logging, start_role
 
-    if role not in ROLES and role not in LATER_ROLES:
+    if role not in ROLES:
         raise typer.BadParameter(f"there is no role {role}; there are {', '.join(ROLES)}", param_hint="ROLE")
-    if role in LATER_ROLES:
-        raise SettingsError(f"this version of Headrace has no role {role}; it has {', '.join(ROLES)}")
     configure_logging(role)
     start_role(role, connected())
 

@@ -19,7 +19,7 @@ import orjson
 from headrace.cli.interruption import interruptible
 from headrace.cli.options import quiet
 from headrace.cli.output import say
-from headrace.edges import child_guard
+from headrace.edges import child_guard, kube_credentials
 from headrace.edges.kafka import check_broker
 from headrace.edges.state_lock import StateLock
 from headrace.edges.topics import ensure_internal_topics
@@ -62,6 +62,8 @@ class Supervisor:
     def start(self) -> None:
         """Start every role, and from now on start again what ends."""
         for role in ROLES:
+            if role == "sync" and not kube_credentials.configured():
+                continue
             self._children[role] = self._spawn(role)
         self._tending.start()
 

@@ -82,29 +82,37 @@ def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:
 
 def list_triggers(as_json: Json = False) -> None:
     """List the deployed triggers."""
-    from headrace.edges.trigger_feed import read_triggers
+    from headrace.edges.trigger_feed import read_registry
+    from headrace.model.trigger import TriggerRecord
 
     settings = connected()
-    records = [record for _, record in sorted(read_triggers(settings).items())]
+    registry = [held for _, held in sorted(read_registry(settings).items())]
     if as_json:
-        for record in records:
+        for record in registry:
             print_json(orjson.Fragment(record.encode()))
         return
     print_table(
         ["TRIGGER", "EVENTS", "WINDOW", "MATCH", "RUNS", "GENERATION", "STATE"],
         [
-            (
-                record.name,
-                " + ".join(dependency.name for dependency in record.spec.events),
-                "-" if len(record.spec.events) == 1 else record.spec.window or duration_text(settings.window_ms),
-                "-" if len(record.spec.events) == 1 else record.spec.match,
-                f"{record.spec.run.kind}:{record.spec.run.target}",
-                record.generation,
-                "paused" if record.spec.paused else "active",
-            )
-            for record in records
+            _row(held, settings)
+            if isinstance(held, TriggerRecord)
+            else (held.name, "-", "-", "-", "-", "-", f"refused: {held.refused}")
+            for held in registry
         ],
         "no trigger is deployed: `headrace deploy FILE` deploys one",
+    )
+
+
+def _row(record: TriggerRecord, settings: Settings) -> tuple[object, ...]:
+    joins = len(record.spec.events) > 1
+    return (
+        record.name,
+        " + ".join(dependency.name for dependency in record.spec.events),
+        record.spec.window or duration_text(settings.window_ms) if joins else "-",
+        record.spec.match if joins else "-",
+        f"{record.spec.run.kind}:{record.spec.run.target}",
+        record.generation,
+        "paused" if record.spec.paused else "active",
     )
 
 

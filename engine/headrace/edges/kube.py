@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -125,6 +126,11 @@ class KubeApi:
         """Read `path`, which begins with a slash, is quoted already and may have a query."""
         return await self._request("GET", path)
 
+    async def annotate(self, path: str, annotations: dict[str, str | None]) -> Reply:
+        """Set annotations of the object at `path`; None removes one."""
+        body = orjson.dumps({"metadata": {"annotations": annotations}})
+        return await self._request("PATCH", path, body, "application/merge-patch+json")
+
     async def watch(self, path: str, silence_max_s: float) -> AsyncGenerator[bytes, None]:
         """Yield an empty line once the watch is open, then one JSON line for each event, until the server ends it.
 
@@ -192,22 +198,25 @@ class KubeApi:
         if self._credentials.tls.server_hostname is not None:
             self._options["server_hostname"] = self._credentials.tls.server_hostname
 
-    async def _request(self, method: str, path: str, body: bytes | None = None) -> Reply:
+    async def _request(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Reply:
         used = self._credentials
         try:
-            reply = await self._attempt(method, path, body)
+            reply = await self._attempt(method, path, body, kind)
         except _StaleConnection:
-            # The server closed an idle connection just as we chose it. Both our methods may be repeated: a Workflow
-            # that was created after all answers 409.
-            reply = await self._attempt(method, path, body)
+            # The server closed an idle connection just as we chose it. All our methods may be repeated: a Workflow
+            # that was created after all answers 409, and a patch says what shall be.
+            reply = await self._attempt(method, path, body, kind)
         if reply.status == 401 and await self._renew(used):
-            reply = await self._attempt(method, path, body)
+            reply = await self._attempt(method, path, body, kind)
         return reply
 
-    async def _attempt(self, method: str, path: str, body: bytes | None) -> Reply:
+    async def _attempt(self, method: str, path: str, body: bytes | None, kind: str | None) -> Reply:
         url = _url(self._credentials.server, path)
+        options = self._options
+        if kind is not None:
+            options = {**options, "headers": {**self._headers, "Content-Type": kind}}
         try:
-            async with self._session.request(method, url, data=body, **self._options) as response:
+            async with self._session.request(method, url, data=body, **options) as response:
                 return Reply(response.status, await response.read(), _retry_after_s(response))
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(method, path, error) from error

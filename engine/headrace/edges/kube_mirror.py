@@ -46,15 +46,19 @@ class Mirror(Generic[T]):
     list or watch the objects it stays empty, and asks again every minute.
     """
 
-    def __init__(self, api: KubeApi, path: str, read: Callable[[dict[str, Any]], T]) -> None:
+    def __init__(self, api: KubeApi, path: str, read: Callable[[dict[str, Any]], T], labels: str = "") -> None:
         """Prepare a copy of the collection at `path`, such as `/apis/argoproj.io/v1alpha1/workflowtemplates`.
 
         Args:
             read: makes what is kept of an object, given as its JSON; it must not raise.
+            labels: a label selector; only objects that it picks are kept.
         """
         self._api = api
         self._path = path
         self._read = read
+        self._selected = {"labelSelector": labels} if labels else {}
+        self.version = 0
+        """Counts the changes, so that whoever works from the copy knows when to look again."""
         self._objects: dict[Key, T] = {}
         self._resource_version: str | None = None
         self._heard_s: float | None = None
@@ -137,7 +141,7 @@ class Mirror(Generic[T]):
         found: dict[Key, T] = {}
         page = ""
         while True:
-            query = {"limit": _PAGE_OBJECTS, **({"continue": page} if page else {})}
+            query = {**self._selected, "limit": _PAGE_OBJECTS, **({"continue": page} if page else {})}
             reply = await self._api.get(f"{self._path}?{urlencode(query)}")
             if reply.status != 200:
                 raise RequestRefused(reply, f"{self._path} cannot be listed: {words(reply)}")
@@ -148,11 +152,13 @@ class Mirror(Generic[T]):
             if not page:
                 break
         self._objects = found
+        self.version += 1
         self._hear()
         return str(listed["metadata"]["resourceVersion"])
 
     async def _watch(self) -> None:
         query = {
+            **self._selected,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": _WATCH_S,
@@ -175,6 +181,7 @@ class Mirror(Generic[T]):
         elif kind != "BOOKMARK":
             self._objects[_key(item)] = self._read(item)
         self._resource_version = item["metadata"]["resourceVersion"]
+        self.version += kind != "BOOKMARK"
 
     def _hear(self) -> None:
         self._heard_s = asyncio.get_running_loop().time()
@@ -192,6 +199,7 @@ class Mirror(Generic[T]):
             self._forbidden = self._problem
             # What we are no longer allowed to see may change unseen.
             self._objects, self._resource_version, self._heard_s = {}, None, None
+            self.version += 1
             return _FORBIDDEN_DELAY_S
         self._fail(str(refused))
         return refused.reply.retry_after_s or 0.0

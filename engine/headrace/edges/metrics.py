@@ -25,6 +25,7 @@ JOIN_TIME = Gauge("headrace_join_time_seconds", "Join time, seconds since 1970, 
 TICKS = Counter("headrace_ticks", "Ticks of join time written.")
 STALLED = Gauge("headrace_event_partitions_stalled", "Event partitions left out of join time, since they do not move.")
 STOPPED = Gauge("headrace_event_partitions_stopped", "Event partitions that stopped, since their offsets are lost.")
+SENSORS = Gauge("headrace_sensors", "Sensors that this process keeps triggers for, by what became of them.", ["state"])
 SUBMISSIONS = Counter("headrace_submissions", "What became of firings at the target, by outcome.", ["outcome"])
 SUBMIT_SECONDS = Histogram(
     "headrace_submit_seconds",

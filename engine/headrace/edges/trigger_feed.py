@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
 from headrace.edges.kafka import all_partitions, consumer, no_broker, read_to_end, watermarks
-from headrace.model.trigger import TriggerRecord
+from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,10 @@ class TriggerChange:
     name: str
     """namespace/name"""
     record: TriggerRecord | None
-    """None where the trigger was deleted."""
+    """None where the trigger was deleted, or is none."""
     offset: int
+    refused: RefusedTrigger | None = None
+    """Why it is none, where a Sensor was to be one."""
 
 
 class TriggerFeed:
@@ -85,11 +87,22 @@ def _changes(messages: object) -> list[TriggerChange]:
             changes.append(TriggerChange(name, None, offset))
             continue
         try:
+            if b'"refused":' in value and (refused := _refused(value)) is not None:
+                changes.append(TriggerChange(name, None, offset, refused))
+                continue
             changes.append(TriggerChange(name, TriggerRecord.model_validate_json(value), offset))
         except ValidationError as error:
             # Left as it was: a trigger that this release cannot read must not take the others down.
             log.error("the trigger %s cannot be read and is left out: %s", name, error.errors()[0]["msg"])
     return changes
+
+
+def _refused(value: bytes) -> RefusedTrigger | None:
+    try:
+        return RefusedTrigger.model_validate_json(value)
+    except ValidationError:
+        # A trigger that merely speaks of something refused.
+        return None
 
 
 def read_triggers(settings: Settings) -> dict[str, TriggerRecord]:
@@ -98,18 +111,33 @@ def read_triggers(settings: Settings) -> dict[str, TriggerRecord]:
     Raises:
         NoBrokerError: Kafka does not answer.
     """
+    return {name: held for name, held in read_registry(settings).items() if isinstance(held, TriggerRecord)}
+
+
+def read_registry(settings: Settings) -> dict[str, TriggerRecord | RefusedTrigger]:
+    """Return every deployed trigger, and every Sensor that cannot be one, by its name.
+
+    Raises:
+        NoBrokerError: Kafka does not answer.
+    """
     feed = TriggerFeed(settings)
     try:
-        triggers: dict[str, TriggerRecord] = {}
+        registry: dict[str, TriggerRecord | RefusedTrigger] = {}
         for change in feed.read_to_end():
-            if change.record is None:
-                triggers.pop(change.name, None)
-            else:
-                triggers[change.name] = change.record
-        return triggers
+            keep(registry, change)
+        return registry
     except KafkaException as error:
         if error.args[0].code() in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
             return {}
         raise no_broker(settings, error) from None
     finally:
         feed.close()
+
+
+def keep(registry: dict[str, TriggerRecord | RefusedTrigger], change: TriggerChange) -> None:
+    """Take one change into a copy of the registry."""
+    held = change.record or change.refused
+    if held is None:
+        registry.pop(change.name, None)
+    else:
+        registry[change.name] = held

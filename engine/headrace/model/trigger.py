@@ -190,3 +190,16 @@ class TriggerRecord(_Strict):
     def encode(self) -> bytes:
         """Write the record's bytes."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+class RefusedTrigger(_Strict):
+    """A Sensor that cannot be a trigger. It stands in the trigger's place, where people look for it."""
+
+    version: Literal[1] = 1
+    name: str = Field(description="namespace/name")
+    refused: str = Field(description="Why it cannot be a trigger.")
+    source: str = Field(description="Where the definition came from, for people.")
+
+    def encode(self) -> bytes:
+        """Write the record's bytes."""
+        return self.model_dump_json().encode()

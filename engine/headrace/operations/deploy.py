@@ -7,22 +7,20 @@ import uuid
 from collections.abc import Callable
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import Consumer, TopicPartition
 
-from headrace.edges.fenced_producer import producer_properties
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, consumer, no_broker, watermarks
-from headrace.edges.topics import ensure_event_topics, ensure_internal_topics, partition_counts
+from headrace.edges.kafka import admin_client, consumer, watermarks
+from headrace.edges.topics import ensure_internal_topics, partition_counts
 from headrace.edges.trigger_feed import read_triggers
 from headrace.edges.trigger_file import LoadedTrigger
-from headrace.model.errors import HeadraceError, NotConfirmedError, NotFoundError, TriggerError
+from headrace.edges.trigger_registry import register, write_triggers
+from headrace.model.errors import NotConfirmedError, NotFoundError, TriggerError
 from headrace.model.names import trigger_name
 from headrace.model.trigger import TriggerRecord, TriggerSpec
 from headrace.settings import Settings
 from headrace.stages.progress import Progress, decode_report
 from headrace.stages.route import compile_trigger
 
-Starts = dict[str, dict[str, int]]
 CONFIRM_TIMEOUT_S = 30.0
 
 
@@ -43,14 +41,14 @@ def deploy(
     if repeated is not None:
         raise TriggerError(f"the trigger {repeated} stands twice in what is to be deployed")
     ensure_internal_topics(settings)
-    events = [dependency.name for draft in drafts for dependency in draft.spec.events]
-    created = ensure_event_topics(settings, events)
     existing = read_triggers(settings)
-    ends = _ends(settings, set(events), created)
-    records = [_record(draft, existing.get(draft.name), ends) for draft in drafts]
+    for draft in drafts:
+        if draft.name in existing and existing[draft.name].sensor is not None:
+            raise TriggerError(f"the trigger {draft.name} is that of a Metaflow flow's Sensor; choose another name")
+    events = {dependency.name for draft in drafts for dependency in draft.spec.events}
     with _Confirmations(settings) as confirmations:
-        applied = write_triggers(settings, {record.name: record.encode() for record in records})
-        confirmations.wait(set(events), applied, timeout_s)
+        records, applied = register(settings, drafts, existing)
+        confirmations.wait(events, applied, timeout_s)
     return records
 
 
@@ -81,56 +79,6 @@ def _with_flow(spec: TriggerSpec, loaded: LoadedTrigger) -> TriggerSpec:
     if not path.is_file():
         raise TriggerError(f"the flow {path} does not exist; its path is relative to the trigger's file")
     return spec.model_copy(update={"run": spec.run.model_copy(update={"flow": str(path)})})
-
-
-def _ends(settings: Settings, events: set[str], created: set[str]) -> Starts:
-    admin = admin_client(settings)
-    counts = partition_counts(admin, events)
-    asked = {TopicPartition(t, p): OffsetSpec.latest() for t, n in counts.items() if t not in created for p in range(n)}
-    ends: Starts = {event: {} for event in events}
-    try:
-        if asked:
-            for at, future in admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S).items():
-                ends[at.topic][str(at.partition)] = future.result().offset
-    except KafkaException as error:
-        raise no_broker(settings, error) from None
-    return ends
-
-
-def _record(draft: TriggerRecord, old: TriggerRecord | None, ends: Starts) -> TriggerRecord:
-    events = list(dict.fromkeys(dependency.name for dependency in draft.spec.events))
-    starts = {event: ends[event] for event in events}
-    if old is None:
-        return draft.model_copy(update={"starts": starts})
-    # What the trigger waited for already, it goes on waiting for from where it began.
-    starts.update({event: old.starts[event] for event in events if event in old.starts})
-    resumed_ms = {event: old.resumed_ms[event] for event in events if event in old.resumed_ms}
-    update = {"starts": starts, "resumed_ms": resumed_ms, "creation": old.creation, "generation": old.generation + 1}
-    return draft.model_copy(update=update)
-
-
-def write_triggers(settings: Settings, values: dict[str, bytes | None]) -> int:
-    """Write records (None deletes) to `headrace.triggers` and return the last one's offset.
-
-    Raises:
-        HeadraceError: Kafka did not take one.
-    """
-    producer = Producer(producer_properties(settings.client(), 30.0))
-    offsets: list[int] = []
-    failures: list[str] = []
-
-    def delivered(error: object, message: object) -> None:
-        if error is not None:
-            failures.append(str(error))
-        else:
-            offsets.append(message.offset())  # type: ignore[attr-defined]
-
-    for name, value in values.items():
-        producer.produce(settings.topics.triggers, value, name.encode(), 0, delivered)
-    left = producer.flush(35)
-    if failures or left:
-        raise HeadraceError(f"Kafka did not take the trigger: {failures[0] if failures else 'no answer came'}")
-    return max(offsets)
 
 
 class _Confirmations:
@@ -177,8 +125,10 @@ def delete(settings: Settings, name: str) -> None:
 
     Raises:
         NotFoundError: there is no such trigger.
+        TriggerError: a Sensor made it, which would make it again.
     """
-    require_trigger(settings, name)
+    if require_trigger(settings, name).sensor is not None:
+        raise TriggerError(f"the trigger {name} is that of a Metaflow flow's Sensor: delete the Sensor")
     write_triggers(settings, {name: None})
 
 

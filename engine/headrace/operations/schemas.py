@@ -15,12 +15,15 @@ from pydantic import TypeAdapter
 from headrace.model import wire
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.run import Run
-from headrace.model.trigger import TriggerFile, TriggerRecord
+from headrace.model.trigger import RefusedTrigger, TriggerFile, TriggerRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _MODELS: dict[str, tuple[str, Any]] = {
-    "trigger": ("A trigger, as a file holds it or as headrace.triggers records it.", TriggerFile | TriggerRecord),
+    "trigger": (
+        "A trigger, as a file holds it or as headrace.triggers records it; or why a Sensor is none.",
+        TriggerFile | TriggerRecord | RefusedTrigger,
+    ),
     "event": ("An event of a topic, as the router reads it.", wire.EventListing | wire.UnreadableListing),
     "frame": ("A record of headrace.matches.", wire.WireFrame | wire.WireTick),
     "firing": ("A record of headrace.firings.", wire.WireFiring),

@@ -15,9 +15,8 @@ from headrace.model.errors import SettingsError
 from headrace.roles.health import Health
 from headrace.settings import Settings
 
-ROLES = ("route", "join", "submit", "ingress")
-LATER_ROLES = ("sync",)
-OPTIONAL_ROLES = frozenset({"ingress"})
+ROLES = ("route", "join", "submit", "ingress", "sync")
+OPTIONAL_ROLES = frozenset({"ingress", "sync"})
 """Roles that nothing else waits for: where none of them runs, Headrace is whole all the same."""
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,6 @@ def start_role(role: str, settings: Settings) -> None:
     Raises:
         HeadraceError: it cannot start, or cannot go on; the message says why.
     """
-    if role in LATER_ROLES:
-        raise SettingsError(f"this version of Headrace has no role {role}; it has {', '.join(ROLES)}")
     partitions = ensure_internal_topics(settings)
     health = Health(settings, role)
     log.info("%s serves /livez, /readyz and /metrics on %s", role, health.serve())
@@ -44,6 +41,8 @@ def start_role(role: str, settings: Settings) -> None:
                 asyncio.run(_run_submit(settings, health))
             case "ingress":
                 asyncio.run(_run_ingress(settings, health))
+            case "sync":
+                asyncio.run(_run_sync(settings, health))
             case _:
                 raise SettingsError(f"there is no role {role}; there are {', '.join(ROLES)}")
     finally:
@@ -93,6 +92,20 @@ async def _run_ingress(settings: Settings, health: Health) -> None:
     from headrace.roles import ingress
 
     await ingress.run(settings, health, _stop_on_signals())
+
+
+async def _run_sync(settings: Settings, health: Health) -> None:
+    from headrace.edges import kube
+    from headrace.roles import sync
+
+    stop = _stop_on_signals()
+    api = await kube.KubeApi.connect()
+    try:
+        namespaces = settings.namespaces if settings.namespaces != () else (api.context_namespace,)
+        log.info("Sensors are watched at %s in %s", api.server, ", ".join(namespaces or ("every namespace",)))
+        await sync.run(settings, api, namespaces, health, stop)
+    finally:
+        await api.close()
 
 
 async def _run_submit(settings: Settings, health: Health) -> None:

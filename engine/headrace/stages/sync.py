@@ -1,0 +1,56 @@
+"""Sync: what must be written so that the registry of triggers says what the Sensors say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from headrace.model.trigger import RefusedTrigger, TriggerRecord
+
+Held = TriggerRecord | RefusedTrigger
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write."""
+
+    register: list[TriggerRecord] = field(default_factory=list)
+    """Drafts of triggers that are new or have changed."""
+    write: dict[str, RefusedTrigger | None] = field(default_factory=dict)
+    """By name: refusals, and None for what is to be deleted."""
+    taken: set[str] = field(default_factory=set)
+    """Names that a trigger has which no Sensor made. It stays."""
+
+
+def plan(found: Mapping[str, Held], held: Mapping[str, Held], watched: Callable[[str], bool]) -> Plan:
+    """Compare what the Sensors say with what the registry holds.
+
+    Args:
+        found: by name, the draft of each Sensor's trigger, or why it cannot be one.
+        held: the whole registry.
+        watched: whether the Sensors of a namespace are in `found`, if there are any; what others hold is left alone.
+    """
+    result = Plan()
+    for name, wanted in found.items():
+        have = held.get(name)
+        if isinstance(have, TriggerRecord) and have.sensor is None:
+            result.taken.add(name)
+        elif isinstance(wanted, RefusedTrigger):
+            if wanted != have:
+                result.write[name] = wanted
+        elif not _same(wanted, have):
+            result.register.append(wanted)
+    for name, have in held.items():
+        ours = isinstance(have, RefusedTrigger) or have.sensor is not None
+        if ours and name not in found and watched(name.partition("/")[0]):
+            result.write[name] = None
+    return result
+
+
+def _same(wanted: TriggerRecord, have: Held | None) -> bool:
+    return (
+        isinstance(have, TriggerRecord)
+        and have.creation == wanted.creation
+        and have.spec == wanted.spec
+        and have.sensor == wanted.sensor
+    )

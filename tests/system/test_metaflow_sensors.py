@@ -1,0 +1,176 @@
+"""Flows that the real Metaflow deploys: their Sensors become triggers, and events start their Workflows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.kafka import KafkaServer
+from tests.support.kube import KubeServer, apply_yaml
+from tests.support.kube_objects import request_json
+from tests.support.metaflow_cluster import ObjectStore, argo_workflows, metaflow_environment
+from tests.support.tenant import Bare, Tenant, parameters_of
+from tests.system.engine_fixtures import new_engine
+
+FLOWS = Path(__file__).parent / "flows" / "metaflow"
+STATUS = "headrace.dev/status"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    started = ObjectStore(tmp_path_factory.mktemp("moto") / "log")
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def engine(kafka: KafkaServer, kube: KubeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One process of each role, that watches every namespace."""
+    running = new_engine(kafka, kube, tmp_path_factory.mktemp("engine"), HEADRACE_NAMESPACES="*")
+    try:
+        running.start_and_wait("route", "join", "submit", "sync")
+        yield running
+        running.stop()
+    finally:
+        running.abandon()
+
+
+class Team:
+    """A namespace with flows in it, and what its team does with Metaflow."""
+
+    def __init__(self, tenant: Tenant, store: ObjectStore, home: Path) -> None:
+        self.tenant = tenant
+        self._environment = metaflow_environment(store, tenant.kube, tenant.namespace, home)
+        self._environment["EVENT_SUFFIX"] = tenant.suffix
+
+    def create(self, flow: str, **environment: str) -> str:
+        """Deploy a flow and return what Metaflow said."""
+        return argo_workflows(FLOWS / flow, {**self._environment, **environment}, "create")
+
+    def delete(self, flow: str) -> None:
+        argo_workflows(FLOWS / flow, self._environment, "delete")
+
+    def triggers(self) -> dict[str, dict[str, Any]]:
+        """The namespace's triggers, and refused Sensors, by their names in it."""
+        rows = self.tenant.engine.here("triggers", "--json").expect(0).rows
+        return {r["name"].partition("/")[2]: r for r in rows if r["name"].startswith(f"{self.tenant.namespace}/")}
+
+    def wait_for_trigger(self, name: str, generation: int = 1) -> dict[str, Any]:
+        """Return the trigger once routers listen for it in this generation."""
+        self.tenant.engine.wait_until(
+            lambda: self.triggers().get(name, {}).get("generation") == generation, f"{name}, generation {generation}"
+        )
+        record = self.triggers()[name]
+        for event in record["starts"]:
+            self.tenant.settle(event)
+        return record
+
+    def sensor(self, name: str) -> dict[str, Any]:
+        path = f"/apis/argoproj.io/v1alpha1/namespaces/{self.tenant.namespace}/sensors/{name}"
+        return request_json(self.tenant.kube, "GET", path)
+
+
+@pytest.fixture
+def team(engine: Engine, kube: KubeServer, store: ObjectStore, tmp_path: Path) -> Team:
+    return Team(Tenant(engine, kube, {"bootstrap.servers": engine.bootstrap_servers}), store, tmp_path)
+
+
+def test_a_bare_event_starts_a_flow_that_waits_for_it(team: Team) -> None:
+    tenant = team.tenant
+    said = team.create("fresh_data_flow.py")
+    assert "What will trigger execution of the workflow" in said
+    record = team.wait_for_trigger("freshdataflow")
+    assert [event["name"] for event in record["spec"]["events"]] == [tenant.event("data_updated")]
+    tenant.produce([Bare(tenant.event("data_updated"), b'{"rows": 9007199254740993}')])
+    (workflow,) = tenant.wait_for_workflows(1)
+    assert workflow["spec"]["workflowTemplateRef"] == {"name": "freshdataflow"}
+    assert workflow["metadata"]["labels"]["headrace.dev/trigger"] == "freshdataflow"
+    (payload,) = [value for value in parameters_of(workflow).values() if "rows" in value]
+    assert "9007199254740993" in payload
+    assert team.sensor("freshdataflow")["metadata"]["annotations"][STATUS] == "deployed"
+
+
+def test_two_events_fill_their_parameters(team: Team) -> None:
+    tenant = team.tenant
+    team.create("two_events_flow.py")
+    team.wait_for_trigger("twoeventsflow")
+    tenant.produce(
+        [
+            Bare(tenant.event("one_event"), b'{"how_many_days": 7}'),
+            Bare(tenant.event("another_event"), b'{"timestamp": "2026-05-01"}'),
+        ]
+    )
+    (workflow,) = tenant.wait_for_workflows(1)
+    parameters = parameters_of(workflow)
+    assert (json.loads(parameters["window"]), json.loads(parameters["latest"])) == (7, "2026-05-01")
+
+
+def test_a_flow_that_is_deleted_is_triggered_no_more(team: Team) -> None:
+    team.create("fresh_data_flow.py")
+    team.wait_for_trigger("freshdataflow")
+    team.delete("fresh_data_flow.py")
+    team.tenant.engine.wait_until(lambda: team.triggers() == {}, "the trigger's deletion")
+
+
+def test_what_changed_while_nobody_watched_is_made_up_for(team: Team) -> None:
+    team.create("fresh_data_flow.py")
+    team.create("two_events_flow.py")
+    creation = team.wait_for_trigger("freshdataflow")["creation"]
+    team.wait_for_trigger("twoeventsflow")
+    team.tenant.engine.kill("sync")
+    team.delete("two_events_flow.py")
+    team.delete("fresh_data_flow.py")
+    team.create("fresh_data_flow.py")
+    team.tenant.engine.start_and_wait("sync")
+    team.tenant.engine.wait_until(
+        lambda: set(team.triggers()) == {"freshdataflow"} and team.triggers()["freshdataflow"]["creation"] != creation,
+        "the triggers of the Sensors that are there",
+    )
+
+
+def test_an_annotation_sets_the_window(team: Team) -> None:
+    team.create("two_events_flow.py")
+    team.wait_for_trigger("twoeventsflow")
+    path = f"/apis/argoproj.io/v1alpha1/namespaces/{team.tenant.namespace}/sensors/twoeventsflow"
+    change = {"metadata": {"annotations": {"headrace.dev/window": "6h"}}}
+    request_json(team.tenant.kube, "PATCH", path, change, content_type="application/merge-patch+json")
+    assert team.wait_for_trigger("twoeventsflow", generation=2)["spec"]["window"] == "6h"
+
+
+def test_a_sensor_that_cannot_be_a_trigger_says_why(team: Team) -> None:
+    tenant = team.tenant
+    sensor = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Sensor",
+        "metadata": {
+            "name": "odd",
+            "namespace": tenant.namespace,
+            "labels": {"app.kubernetes.io/name": "metaflow-sensor"},
+        },
+        "spec": {"dependencies": [], "triggers": [{"template": {"name": "odd", "http": {"url": "any"}}}]},
+    }
+    apply_yaml(tenant.kube, json.dumps(sensor))
+    tenant.engine.wait_until(lambda: "odd" in team.triggers(), "the refusal")
+    assert "refused" in team.triggers()["odd"]
+    assert "odd" in tenant.engine.here("triggers").expect(0).stdout
+    tenant.engine.wait_until(
+        lambda: team.sensor("odd")["metadata"].get("annotations", {}).get(STATUS, "").startswith("refused: "),
+        "the reason on the Sensor",
+    )
+
+
+def test_a_sensors_trigger_is_changed_through_the_sensor_only(team: Team) -> None:
+    tenant = team.tenant
+    team.create("fresh_data_flow.py")
+    team.wait_for_trigger("freshdataflow")
+    name = tenant.full("freshdataflow")
+    assert "delete the Sensor" in tenant.engine.here("delete", name).refusal()
+    written = tenant.trigger("freshdataflow", [tenant.event("other")], "any")
+    assert "Sensor" in tenant.engine.here("deploy", "-", stdin=written).refusal()
