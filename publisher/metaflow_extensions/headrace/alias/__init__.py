@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import sys
 
+# Not all of HEADRACE_: Kubernetes itself sets such variables where a Service is named headrace.
+_NAMES_KAFKA = ("HEADRACE_BOOTSTRAP_SERVERS", "HEADRACE_KAFKA_", "HEADRACE_STATE")
+
 
 def _aliases() -> list[tuple[str, str]]:
     """Name the object that stands for each alias; Metaflow's own stands for those that are not named."""
     # The exact answer needs an import of the publisher, which whoever does not use Headrace should not pay for.
-    if not any(name.startswith("HEADRACE_") for name in os.environ) and not os.path.exists(".headrace"):
+    if not any(name.startswith(_NAMES_KAFKA) for name in os.environ) and not os.path.exists(".headrace"):
         return []
     try:
         from headrace_publisher.argo_event import ArgoEvent
