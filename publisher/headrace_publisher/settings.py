@@ -4,6 +4,7 @@ The engine reads the same settings through `bootstrap_servers` and `kafka_proper
 """
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,8 +87,21 @@ def locate(argument: str | None, environment: Mapping[str, str]) -> Location:
         return Location(servers, "from HEADRACE_BOOTSTRAP_SERVERS")
     if servers := kafka_properties(environment).get("bootstrap.servers"):
         return Location(servers, "from HEADRACE_KAFKA_BOOTSTRAP_SERVERS")
-    state_file = Path(environment.get("HEADRACE_STATE") or ".headrace") / _STATE_FILE
+    state_file = _state_file(environment)
     return Location(_servers_in(state_file), f"from {state_file}, which `headrace up` wrote")
+
+
+def is_configured(environment: Mapping[str, str]) -> bool:
+    """Whether a variable or a state file names a Kafka, be it usable or not.
+
+    What is named and cannot be used is for `locate` to refuse: whoever named it does not want another way taken.
+    """
+    named = environment.get("HEADRACE_BOOTSTRAP_SERVERS") or kafka_properties(environment).get("bootstrap.servers")
+    return bool(named) or os.path.exists(_state_file(environment))
+
+
+def _state_file(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("HEADRACE_STATE") or ".headrace") / _STATE_FILE
 
 
 def _servers_in(state_file: Path) -> str:

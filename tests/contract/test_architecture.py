@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for folder in ("engine/headrace", "publisher/headrace_publisher", "tests", "benchmarks", "examples")
+    for folder in ("engine/headrace", "publisher", "tests", "benchmarks", "examples")
     for path in (ROOT / folder).rglob("*.py")
 )
 LINES_MAX = 330

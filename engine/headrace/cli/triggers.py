@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from headrace.cli.options import Json, connected
-from headrace.cli.output import console, print_json, print_table
+from headrace.cli.output import console, print_json, print_table, say
 from headrace.edges.namespace import default_namespace
 from headrace.edges.trigger_file import LoadedTrigger, load_triggers
 from headrace.model.errors import HeadraceError, TriggerError
@@ -32,14 +32,24 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Trigger files (YAML), or - for standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE…", help="Trigger files (YAML), Metaflow files (.py), or - for standard input."),
+    ],
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the routers.", min=0)] = 30.0,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run Metaflow files on this machine, even where Kubernetes is configured.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Deploy triggers and wait until the routers listen."""
     from headrace.operations import deploy as operation
 
-    loaded = [trigger for file in files for trigger in _load(file)]
+    if local and not any(_is_flow(file) for file in files):
+        raise typer.BadParameter(
+            "it is for Metaflow files (.py); a trigger file names its own target", None, None, "--local"
+        )
+    loaded = [trigger for file in files for trigger in _load(file, local)]
     settings = connected()
     records = operation.deploy(settings, loaded, default_namespace(), timeout)
     for record in records:
@@ -51,18 +61,41 @@ def deploy(
         console.print("What will trigger execution:")
         for record in records:
             console.print(f"    {trigger_sentence(record, settings)}", markup=False, soft_wrap=True)
+    for trigger in loaded:
+        if trigger.note is not None:
+            # A program reads records on standard output, and nothing else.
+            if as_json:
+                say(trigger.note)
+            else:
+                console.print(trigger.note, markup=False, soft_wrap=True)
 
 
-def _load(file: str) -> list[LoadedTrigger]:
+def _is_flow(file: str) -> bool:
+    return Path(file).suffix == ".py"
+
+
+def _load(file: str, local: bool) -> list[LoadedTrigger]:
     if file == "-":
         return load_triggers(sys.stdin.read(), "standard input", Path.cwd())
     path = Path(file)
-    if path.suffix == ".py":
-        raise TriggerError(f"{file}: this version deploys trigger files (YAML), not flows; name the flow in `run.flow`")
+    if _is_flow(file):
+        return [_load_flow(file, local)]
     try:
         return load_triggers(path.read_text(), file, path.resolve().parent)
     except (OSError, UnicodeDecodeError) as error:
         raise TriggerError(f"{file} cannot be read: {error}") from None
+
+
+def _load_flow(file: str, local: bool) -> LoadedTrigger:
+    from headrace.edges.flow_file import load_flow
+    from headrace.edges.kube_credentials import configured
+
+    if not local and configured():
+        raise TriggerError(
+            f"{file}: Kubernetes is configured, and this version deploys Metaflow files for local runs only: give "
+            "--local, or name the flow's template in a trigger file (`run.workflowTemplate`)"
+        )
+    return load_flow(file)
 
 
 def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:

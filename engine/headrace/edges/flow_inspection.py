@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,14 @@ class FlowInspection:
     """Names of its parameters, as its command line has them."""
     triggers: tuple[dict[str, Any], ...]
     """Its @trigger and @trigger_on_finish, each with `decorator`, the name without '@', and `triggers`, the list that
-    Metaflow makes of its attributes when it deploys the flow; or with `error` in place of that list."""
+    Metaflow makes of its attributes when it deploys the flow; or with `error` in place of that list. Where the
+    decorator has options, `options` lists their names."""
+    project: str | None = None
+    """Its @project's name."""
+    branch: str | None = None
+    """The branch of its project where no branch is asked for, such as `user.alice`."""
+    line: int | None = field(default=None, compare=False)
+    """The line of its file where its class begins, decorators included, if known."""
 
 
 class _Version(NamedTuple):
@@ -125,4 +132,11 @@ async def _inspect(path: Path, python: str) -> FlowInspection:
         ) from None
     if "error" in answer:
         raise TargetError(answer["error"])
-    return FlowInspection(answer["name"], frozenset(answer["parameters"]), tuple(answer["triggers"]))
+    return FlowInspection(
+        answer["name"],
+        frozenset(answer["parameters"]),
+        tuple(answer["triggers"]),
+        answer["project"],
+        answer["branch"],
+        answer["line"],
+    )

@@ -2,14 +2,15 @@
 
 It runs in a process of its own, under the Python that has Metaflow, so it imports nothing of ours. The flow is started
 as `python FLOW` would start it, with one more command on Metaflow's own command line, which answers. So configurations,
-mutators and decorators have done their work by then, exactly as before a run. The answer has the keys name, parameters
-and triggers (see `flow_inspection`), or only the key error.
+mutators and decorators have done their work by then, exactly as before a run. The answer has the keys name, parameters,
+triggers, project, branch and line (see `flow_inspection`), or only the key error.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import os
 import runpy
@@ -90,11 +91,23 @@ def _run(flow_file: str, answer: dict[str, Any]) -> dict[str, Any]:
 def _description(flow: Any) -> dict[str, Any]:
     parameters = [parameter for _, parameter in flow._get_parameters()]
     decorators = flow._flow_decorators
+    current = importlib.import_module("metaflow").current
     return {
         "name": flow.name,
         "parameters": [parameter.name for parameter in parameters if not parameter.IS_CONFIG_PARAMETER],
         "triggers": [_trigger(name, found) for name in _TRIGGER_DECORATORS for found in decorators.get(name, [])],
+        "project": current.get("project_name"),
+        "branch": current.get("branch_name"),
+        "line": _line(type(flow)),
     }
+
+
+def _line(flow_class: type) -> int | None:
+    """Return the line where the flow's class begins, its decorators included; None where Python cannot tell."""
+    try:
+        return inspect.getsourcelines(flow_class)[1]
+    except (OSError, TypeError):
+        return None
 
 
 def _trigger(name: str, decorator: Any) -> dict[str, Any]:
@@ -104,7 +117,8 @@ def _trigger(name: str, decorator: Any) -> dict[str, Any]:
         triggers = json.loads(json.dumps(decorator.triggers))
     except Exception as error:
         return {"decorator": name, "error": f"@{name} cannot be evaluated: {error}"}
-    return {"decorator": name, "triggers": triggers}
+    options = sorted(decorator.attributes.get("options") or {})
+    return {"decorator": name, "triggers": triggers, **({"options": options} if options else {})}
 
 
 def _place(error: BaseException, flow_file: str) -> str:

@@ -24,6 +24,8 @@ class LoadedTrigger:
     """The file and line where it begins."""
     directory: Path
     """What a flow's path is relative to."""
+    note: str | None = None
+    """What whoever deploys it should know besides, a sentence."""
 
 
 def load_triggers(text: str, source: str, directory: Path) -> list[LoadedTrigger]:
