@@ -13,7 +13,7 @@ import yaml
 
 from headrace.edges.kafka_jars import KAFKA_VERSION
 from headrace.edges.kafka_properties import ListenerSecurity, server_properties
-from headrace.roles.start import ROLES
+from headrace.roles.start import ROLES as ALL_ROLES
 from headrace.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,10 @@ LISTENER = re.compile(r"(\w+)://([^:,]*):(\d+)")
 def stages() -> dict[str, str]:
     """The Dockerfile's stages: what each is made from."""
     return {name: base for base, name in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+
+
+# The containers of one machine have no Kubernetes whose Sensors could be read.
+ROLES = tuple(role for role in ALL_ROLES if role != "sync")
 
 
 def image_environment() -> dict[str, str]:

@@ -22,7 +22,6 @@ from headrace.model.dead_letter import Reason
 from headrace.model.errors import TriggerError
 from headrace.model.topics import TopicNames, internal_topics
 from headrace.model.trigger import TriggerFile, TriggerSpec
-from headrace.roles.start import LATER_ROLES, ROLES
 from headrace.settings import load
 from headrace_publisher.settings import PublisherOptions
 from tests.support.readme import quoted, table
@@ -196,12 +195,6 @@ def test_every_make_target_is_in_the_table() -> None:
     shown = {name.removeprefix("make ") for name in first_cells("target")}
     described = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert shown == described - {"help"}
-
-
-def test_the_roles_that_are_not_there_yet_are_named() -> None:
-    text = README.read_text().partition("## What is not there yet")[2].partition("\n## ")[0]
-    assert all(f"`{role}`" in text for role in LATER_ROLES)
-    assert not any(f"`{role}`" in text for role in ROLES)
 
 
 def test_the_publisher_s_page_has_every_error_and_argument() -> None:

@@ -12,13 +12,14 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.kafka import KafkaServer
 from tests.support.kube import KubeServer, apply_yaml
-from tests.support.kube_objects import request_json
+from tests.support.kube_objects import request_json, token_for
 from tests.support.metaflow_cluster import ObjectStore, argo_workflows, metaflow_environment
 from tests.support.tenant import Bare, Tenant, parameters_of
 from tests.system.engine_fixtures import new_engine
 
 FLOWS = Path(__file__).parent / "flows" / "metaflow"
 STATUS = "headrace.dev/status"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +175,26 @@ def test_a_sensors_trigger_is_changed_through_the_sensor_only(team: Team) -> Non
     assert "delete the Sensor" in tenant.engine.here("delete", name).refusal()
     written = tenant.trigger("freshdataflow", [tenant.event("other")], "any")
     assert "Sensor" in tenant.engine.here("deploy", "-", stdin=written).refusal()
+
+
+def test_the_rights_of_the_deployment_suffice(
+    kafka: KafkaServer, kube: KubeServer, store: ObjectStore, tmp_path: Path
+) -> None:
+    own = new_engine(kafka, kube, tmp_path / "engine")
+    try:
+        own.start_and_wait("route")
+        tenant = Tenant(own, kube, {"bootstrap.servers": own.bootstrap_servers})
+        text = (DEPLOY / "sync.yaml").read_text().replace("namespace: ml", f"namespace: {tenant.namespace}")
+        apply_yaml(kube, (DEPLOY / "sensor-crd.yaml").read_text())
+        apply_yaml(kube, text.replace("namespace: headrace", f"namespace: {tenant.namespace}"))
+        token = token_for(kube, tenant.namespace, "headrace-sync")
+        own.start_and_wait("sync", KUBECONFIG=str(kube.kubeconfig_for(token)), HEADRACE_NAMESPACES=tenant.namespace)
+        team = Team(tenant, store, tmp_path)
+        team.create("fresh_data_flow.py")
+        own.wait_until(lambda: "freshdataflow" in team.triggers(), "the trigger")
+        own.wait_until(
+            lambda: team.sensor("freshdataflow")["metadata"]["annotations"].get(STATUS) == "deployed", "the status"
+        )
+        own.stop()
+    finally:
+        own.abandon()
