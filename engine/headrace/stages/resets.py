@@ -70,7 +70,8 @@ class Schedule:
                 midnight = local.replace(hour=0, minute=0, fold=0).astimezone(UTC)
                 at = min(midnight, at) - _MINUTE
             elif local.hour not in self._allowed[1]:
-                at -= _MINUTE * (local.minute + 1)
+                # By half hours, for there is a zone whose clock changes by one.
+                at -= _MINUTE * (local.minute % 30 + 1)
             elif local.minute not in self._allowed[0]:
                 at -= _MINUTE
             else:

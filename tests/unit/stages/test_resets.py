@@ -73,6 +73,11 @@ def test_an_instant_is_its_own_last_one_and_none_lies_between(cron: str, timezon
     assert schedule.last_ms((found + time_ms) // 2) == found
 
 
+def test_a_clock_change_of_half_an_hour_hides_no_reset() -> None:
+    # At 02:00 the clock of Lord Howe goes to 02:30; 01:45 was 15 minutes before, at 15:15 in UTC.
+    assert last("45 1 * * *", "2015-10-03T16:00:00Z", "Australia/Lord_Howe") == "2015-10-03T15:15"
+
+
 def test_a_period_begins_with_the_latest_reset_of_any_schedule() -> None:
     schedules = (Schedule(Reset(cron="0 6 * * *")), Schedule(Reset(cron="0 12 * * *")))
     assert period(schedules, instant_ms("2024-05-06T13:00:00Z")) == "2024-05-06T12:00:00.000Z"
