@@ -273,4 +273,9 @@ def _busy() -> Answer:
 def _respond(answer: Answer) -> web.Response:
     metrics.INGRESS_REQUESTS.labels(answer.outcome).inc()
     body = json.dumps(answer.fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    return web.Response(status=answer.status, body=body, content_type="application/json", headers=dict(answer.headers))
+    return web.Response(
+        status=answer.status,
+        body=body,
+        content_type="application/json",
+        headers={"Server": "headrace", **answer.headers},
+    )
