@@ -181,6 +181,7 @@ def _paused_trigger(name: str, match: str, events: list[str]) -> dict[str, Any]:
 def reader(kube: KubeServer, kubeconfig: Path, tmp_path: Path) -> Iterator[tuple[Reader, Checks]]:
     """A reader in an empty directory beside a checkout's examples and virtual environment."""
     require(["kcat", "-V"], "kcat", "install it (Debian's package is kcat)")
+    require(["curl", "--version"], "curl", "install it (7.82 or newer)")
     require(["java", "--list-modules"], "jdk.compiler", "install a JDK of version 17 or newer (default-jdk-headless)")
     for name in ("examples", ".venv"):
         (tmp_path / name).symlink_to(Path(sys.prefix) if name == ".venv" else ROOT / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -25,9 +26,15 @@ _BEARER = "bearer "
 READ_TIMEOUT_S = 30.0
 """A body that has not come by then is not waited for."""
 STOP_TIMEOUT_S = 25.0
+"""How long a stop waits for requests that are under way."""
+STOP_GRACE_S = 2.0
+"""How long it then waits for the last answers to be sent."""
 BUSY_RETRY_S = 1
 
 log = logging.getLogger(__name__)
+# What is no HTTP is answered with 400 by aiohttp, which also logs it with a traceback; anybody could fill our log so.
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +106,13 @@ class HttpIntake:
         self._answer = answer
         self._requests = 0
         self._bytes = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle, expect_handler=self._expect)
         # What is compressed could be larger than what was counted.
         self._runner = web.AppRunner(
-            application, access_log=None, auto_decompress=False, shutdown_timeout=STOP_TIMEOUT_S
+            application, access_log=None, logger=_http_log, auto_decompress=False, shutdown_timeout=STOP_GRACE_S
         )
 
     async def start(self) -> str:
@@ -125,7 +134,14 @@ class HttpIntake:
         return f"{host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Take no new request, and answer those that are under way."""
+        """Listen no more, and answer the requests that are under way."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        # The runner's own stop reads nothing any more, so that a body which is half there would never be whole.
+        self._stopping = True
+        if self._requests:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), STOP_TIMEOUT_S)
         await self._runner.cleanup()
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
@@ -141,10 +157,15 @@ class HttpIntake:
         metrics.INGRESS_IN_FLIGHT.set(self._requests)
         try:
             with metrics.INGRESS_SECONDS.time():
-                return _respond(await self._take(request))
+                response = _respond(await self._take(request))
+            if self._stopping:
+                response.force_close()
+            return response
         finally:
             self._requests -= 1
             metrics.INGRESS_IN_FLIGHT.set(self._requests)
+            if self._stopping and not self._requests:
+                self._idle.set()
 
     async def _take(self, request: web.Request) -> Answer:
         refused = self._refused_unread(request)
@@ -252,4 +273,9 @@ def _busy() -> Answer:
 def _respond(answer: Answer) -> web.Response:
     metrics.INGRESS_REQUESTS.labels(answer.outcome).inc()
     body = json.dumps(answer.fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    return web.Response(status=answer.status, body=body, content_type="application/json", headers=dict(answer.headers))
+    return web.Response(
+        status=answer.status,
+        body=body,
+        content_type="application/json",
+        headers={"Server": "headrace", **answer.headers},
+    )
