@@ -51,9 +51,9 @@ class Team:
         self._environment = metaflow_environment(store, tenant.kube, tenant.namespace, home)
         self._environment["EVENT_SUFFIX"] = tenant.suffix
 
-    def create(self, flow: str, **environment: str) -> str:
+    def create(self, flow: str, *arguments: str) -> str:
         """Deploy a flow and return what Metaflow said."""
-        return argo_workflows(FLOWS / flow, {**self._environment, **environment}, "create")
+        return argo_workflows(FLOWS / flow, self._environment, "create", *arguments)
 
     def delete(self, flow: str) -> None:
         argo_workflows(FLOWS / flow, self._environment, "delete")
@@ -143,6 +143,14 @@ def test_an_annotation_sets_the_window(team: Team) -> None:
     change = {"metadata": {"annotations": {"headrace.dev/window": "6h"}}}
     request_json(team.tenant.kube, "PATCH", path, change, content_type="application/merge-patch+json")
     assert team.wait_for_trigger("twoeventsflow", generation=2)["spec"]["window"] == "6h"
+
+
+def test_a_tag_of_the_flow_sets_the_window(team: Team) -> None:
+    team.create("two_events_flow.py", "--tag", "headrace.dev/window:6h", "--tag", "headrace.dev/match:each")
+    team.tenant.engine.wait_until(
+        lambda: team.triggers().get("twoeventsflow", {}).get("spec", {}).get("window") == "6h", "the window"
+    )
+    assert team.triggers()["twoeventsflow"]["spec"]["match"] == "each"
 
 
 def test_a_sensor_that_cannot_be_a_trigger_says_why(team: Team) -> None:

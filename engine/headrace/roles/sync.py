@@ -22,7 +22,7 @@ from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.roles.health import Health
 from headrace.settings import Settings
 from headrace.stages.route import compile_trigger
-from headrace.stages.sensor import ANNOTATIONS, STATUS_ANNOTATION, compile_sensor, template_of
+from headrace.stages.sensor import STATUS_ANNOTATION, compile_sensor, template_of, template_settings
 from headrace.stages.sync import Held, plan
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,7 @@ def _sensor(item: Object) -> Object:
 
 
 def _annotations(item: Object) -> dict[str, str]:
-    annotations = item["metadata"].get("annotations") or {}
-    return {name: value for name, value in annotations.items() if name.startswith(ANNOTATIONS)}
+    return template_settings(item["metadata"].get("annotations") or {})
 
 
 async def run(

@@ -7,6 +7,7 @@ refused by name: a filter that is not understood must not become one that lets e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,23 @@ def template_of(sensor: Mapping[str, Any]) -> tuple[str, str] | None:
         return None if reference.get("clusterScope") else (str(namespace), str(reference["name"]))
     except (KeyError, IndexError, TypeError, AttributeError, SensorError):
         return None
+
+
+def template_settings(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings for Headrace among the annotations of a WorkflowTemplate that Metaflow made.
+
+    Metaflow writes templates anew at each deployment, and keeps the flow's tags in an annotation; so the tag
+    `headrace.dev/window:6h` says the same as an annotation of that name, which stands above it.
+    """
+    settings: dict[str, str] = {}
+    with suppress(orjson.JSONDecodeError):
+        tags = orjson.loads(annotations.get("metaflow/tags", "[]"))
+        for tag in tags if isinstance(tags, list) else ():
+            name, colon, value = str(tag).partition(":")
+            if colon and name.startswith(ANNOTATIONS):
+                settings[name] = value
+    settings.update({name: value for name, value in annotations.items() if name.startswith(ANNOTATIONS)})
+    return settings
 
 
 def _events(spec: Mapping[str, Any]) -> dict[str, ListenedEvent]:

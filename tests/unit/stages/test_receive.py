@@ -75,7 +75,7 @@ def test_a_metaflow_envelope_passes_as_it_came(content_type: str) -> None:
     assert event == ReceivedEvent("data_updated", body)
     read = read_back(event)
     assert (read.event.id, read.event.time_ms) == (UUID, TIME_MS)
-    assert json.loads(read.event.payload)["x"] == 1.1 and '"x":1.10' in read.event.payload
+    assert json.loads(read.event.payload)["x"] == 1.1 and '"x": 1.10' in read.event.payload
 
 
 def test_a_binary_cloudevent_brings_its_attributes_as_headers() -> None:
