@@ -29,7 +29,7 @@ from tests.support.readme import quoted, table
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PUBLISHER = ROOT / "publisher" / "README.md"
-PAGES = (README, PUBLISHER, ROOT / "engine" / "README.md")
+PAGES = (README, PUBLISHER, ROOT / "engine" / "README.md", ROOT / "docs" / "metaflow.md", ROOT / "docs" / "rules.md")
 ENGINE = ROOT / "engine" / "headrace"
 SETTINGS_SOURCES = (ENGINE / "settings.py", ROOT / "publisher" / "headrace_publisher" / "settings.py")
 FILES_WITH_SETTINGS = (
