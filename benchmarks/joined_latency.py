@@ -219,6 +219,7 @@ def _measure(
         "HEADRACE_REPLICATION": "1",
         "HEADRACE_STATE": str(scratch / "state"),
         "HEADRACE_NAMESPACES": NAMESPACE,
+        "HEADRACE_INGRESS_ADDRESS": "127.0.0.1:0",
         "KUBECONFIG": str(server.kubeconfig_path),
     }
     headrace = [sys.executable, "-m", "headrace"]
