@@ -46,7 +46,7 @@ def deploy(
         if draft.name in existing and existing[draft.name].sensor is not None:
             raise TriggerError(f"the trigger {draft.name} is that of a Metaflow flow's Sensor; choose another name")
     events = {dependency.name for draft in drafts for dependency in draft.spec.events}
-    with _Confirmations(settings) as confirmations:
+    with Confirmations(settings) as confirmations:
         records, applied = register(settings, drafts, existing)
         confirmations.wait(events, applied, timeout_s)
     return records
@@ -81,13 +81,13 @@ def _with_flow(spec: TriggerSpec, loaded: LoadedTrigger) -> TriggerSpec:
     return spec.model_copy(update={"run": spec.run.model_copy(update={"flow": str(path)})})
 
 
-class _Confirmations:
+class Confirmations:
     """Listens to the routers' reports from before the deployment on."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def __enter__(self) -> _Confirmations:
+    def __enter__(self) -> Confirmations:
         self._consumer: Consumer = consumer(self._settings, group_id=f"{self._settings.topics.prefix}deploy-reader")
         at = TopicPartition(self._settings.topics.progress, 0)
         _, at.offset = watermarks(self._consumer, at)
