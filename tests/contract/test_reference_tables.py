@@ -129,7 +129,7 @@ def test_every_command_is_in_the_table_with_every_option() -> None:
     declared = dict(all_commands())
     assert shown.keys() == declared.keys()
     for name, command in declared.items():
-        options = [parameter for parameter in command.params if isinstance(parameter, TyperOption)]
+        options = [p for p in command.params if isinstance(p, TyperOption) and not p.hidden]
         written = set(re.findall(r"(?<![\w-])--?[a-z]+", shown[name]))
         for option in options:
             assert written & set(option.opts), f"{shown[name]} lacks {option.opts}"

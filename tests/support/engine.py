@@ -230,7 +230,8 @@ class Engine:
             return None
         addresses = {row["pid"]: row["http"] for row in said.rows}
         pids = {process.pid for process in self._running}
-        return addresses if pids <= set(addresses) else None
+        # Processes that were killed a moment ago are still listed.
+        return {pid: addresses[pid] for pid in pids} if pids <= set(addresses) else None
 
     def metrics(self, role: str) -> dict[str, float]:
         """Return the samples of a role, summed over its processes, by `name{label="value"}`."""

@@ -96,7 +96,7 @@ def test_what_metaflows_own_class_publishes_is_the_event_that_the_router_reads(
     assert event.event.id == said.stdout.strip() == event.fields["id"]
     assert event.event.time_ms == event.fields["timestamp"] * 1000
     assert (event.fields["rows"], event.fields["region"], event.fields["name"]) == (5, "eu", topic)
-    assert '"exact":12345678901234567890123' in event.event.payload
+    assert '"exact": 12345678901234567890123' in event.event.payload
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_what_the_pages_apply_to_a_cluster_is_taken(kube: KubeServer) -> None:
     create_namespaces(kube, "headrace", "ml")
     files = KUBECTL_APPLY.findall("".join(block.text for block in blocks(README) if "not-run" in block.attributes))
     deployed = [name for name in files if name.startswith("deploy/")]
-    assert sorted(deployed) == ["deploy/rbac.yaml", "deploy/roles.yaml", "deploy/settings.yaml"]
+    assert sorted(deployed) == [f"deploy/{name}.yaml" for name in ("rbac", "roles", "sensor-crd", "settings", "sync")]
     for name in [*deployed, "deploy/rbac-cluster-templates.yaml"]:
         apply_yaml(kube, ROOT / name)
 
@@ -245,6 +245,7 @@ def test_what_the_pages_apply_to_a_cluster_is_taken(kube: KubeServer) -> None:
         assert loaded.client()["sasl.password"] == "change-me"
         assert str(loaded.state) in {mount["mountPath"] for mount in container["volumeMounts"]}
         assert not pod["enableServiceLinks"], "Services' variables could be taken for settings"
-        # Only the role that speaks to Kubernetes gets a token, that of the account in rbac.yaml.
-        assert pod.get("serviceAccountName") == ("headrace" if role == "submit" else None)
-        assert pod.get("automountServiceAccountToken", True) == (role == "submit")
+        # Only the roles that speak to Kubernetes get a token, each that of its own account.
+        account = {"submit": "headrace", "sync": "headrace-sync"}.get(role)
+        assert pod.get("serviceAccountName") == account
+        assert pod.get("automountServiceAccountToken", True) == (account is not None)

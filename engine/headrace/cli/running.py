@@ -25,7 +25,10 @@ def up(
     raise typer.Exit(supervise(state, port))
 
 
-def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, submit, ingress or sync")]) -> None:
+def run(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, submit, ingress or sync")],
+    if_wanted: Annotated[bool, typer.Option("--if-wanted", hidden=True)] = False,
+) -> None:
     """Run one role until it is told to stop."""
     from headrace.cli.options import connected
     from headrace.roles.start import ROLES, configure_logging, start_role
@@ -33,7 +36,7 @@ def run(role: Annotated[str, typer.Argument(metavar="ROLE", help="route, join, s
     if role not in ROLES:
         raise typer.BadParameter(f"there is no role {role}; there are {', '.join(ROLES)}", param_hint="ROLE")
     configure_logging(role)
-    start_role(role, connected())
+    start_role(role, connected(), if_wanted=if_wanted)
 
 
 def demo(

@@ -24,7 +24,7 @@ from headrace.edges.kafka import check_broker
 from headrace.edges.state_lock import StateLock
 from headrace.edges.topics import ensure_internal_topics
 from headrace.model.errors import HeadraceError
-from headrace.roles.start import ROLES
+from headrace.roles.start import OPTIONAL_ROLES, ROLES
 from headrace.settings import STATE_FILE, Settings, load
 
 DEFAULT_PORT = 9092
@@ -81,6 +81,10 @@ class Supervisor:
             status = child.process.poll()
             if status is None:
                 continue
+            if status == 0 and role in OPTIONAL_ROLES:
+                # It has found that nobody needs it.
+                del self._children[role]
+                continue
             child.failures = 1 if now_s - child.started_s > STEADY_AFTER_S else child.failures + 1
             delay_s = RESTART_DELAYS_S[min(child.failures, len(RESTART_DELAYS_S)) - 1]
             child.restart_at_s = now_s + delay_s
@@ -105,7 +109,7 @@ class Supervisor:
             child.reader.join(timeout=2)
 
     def _spawn(self, role: str, failures: int = 0) -> Child:
-        command = [sys.executable, "-m", "headrace", "run", role]
+        command = [sys.executable, "-m", "headrace", "run", role, "--if-wanted"]
         process = subprocess.Popen(
             # The guard ends the role when we die, however that happens; it sees that by the end of its input.
             [sys.executable, "-I", "-S", child_guard.__file__, "0", *command],

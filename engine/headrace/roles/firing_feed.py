@@ -52,6 +52,7 @@ class FiringFeed:
         self._released: dict[int, int] = {}
         """Partition -> next offset, which the polling thread is to store."""
         self._holding_back = False
+        self._leaving = False
         self._consumer = consumer(
             settings,
             group_id=settings.topics.group("submit"),
@@ -90,6 +91,7 @@ class FiringFeed:
 
     def _close(self) -> None:
         self._store_released()
+        self._leaving = True
         self._consumer.close()
 
     def _store_released(self) -> None:
@@ -133,6 +135,9 @@ class FiringFeed:
         log.warning("Kafka reports for the firings: %s", error.str())
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._leaving:
+            # A rebalance that was under way at the stop: whoever stays takes these partitions.
+            return
         committed = client.committed(partitions, timeout=REQUEST_TIMEOUT_S) if partitions else []
         ledgers = {}
         for at in committed:

@@ -60,6 +60,7 @@ class Router:
         self._owned = Ownership()
         self._outbox = Outbox(settings, partitions)
         self._author: TickAuthor | None = None
+        self._leaving = False
         self._failure: HeadraceError | None = None
         self._reported_s = 0.0
         self._report_now = True
@@ -98,6 +99,7 @@ class Router:
                 raise self._failure
             self._report()
         self._settle(self._outbox.drain())
+        self._leaving = True
         self._consumer.close()
         self._feed.close()
 
@@ -223,6 +225,9 @@ class Router:
         )
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._leaving:
+            # A rebalance that was under way at the stop: whoever stays takes these partitions.
+            return
         # A new owner must know every trigger that a deployment has returned for.
         self._change_routes(self._feed.read_to_end())
         events = [p for p in partitions if p.topic != self._names.progress]

@@ -22,8 +22,13 @@ OPTIONAL_ROLES = frozenset({"ingress", "sync"})
 log = logging.getLogger(__name__)
 
 
-def start_role(role: str, settings: Settings) -> None:
+def start_role(role: str, settings: Settings, *, if_wanted: bool = False) -> None:
     """Run `role` until SIGTERM or SIGINT, then stop it cleanly.
+
+    Args:
+        role: one of `ROLES`.
+        settings: the role's.
+        if_wanted: end at once where `sync` finds no Sensors that it may read.
 
     Raises:
         HeadraceError: it cannot start, or cannot go on; the message says why.
@@ -42,7 +47,7 @@ def start_role(role: str, settings: Settings) -> None:
             case "ingress":
                 asyncio.run(_run_ingress(settings, health))
             case "sync":
-                asyncio.run(_run_sync(settings, health))
+                asyncio.run(_run_sync(settings, health, if_wanted))
             case _:
                 raise SettingsError(f"there is no role {role}; there are {', '.join(ROLES)}")
     finally:
@@ -94,7 +99,7 @@ async def _run_ingress(settings: Settings, health: Health) -> None:
     await ingress.run(settings, health, _stop_on_signals())
 
 
-async def _run_sync(settings: Settings, health: Health) -> None:
+async def _run_sync(settings: Settings, health: Health, if_wanted: bool) -> None:
     from headrace.edges import kube
     from headrace.roles import sync
 
@@ -102,6 +107,9 @@ async def _run_sync(settings: Settings, health: Health) -> None:
     api = await kube.KubeApi.connect()
     try:
         namespaces = settings.namespaces if settings.namespaces != () else (api.context_namespace,)
+        if if_wanted and not await sync.may_read(api, namespaces):
+            log.info("there are no Sensors that may be read, so there is nothing to keep in step with")
+            return
         log.info("Sensors are watched at %s in %s", api.server, ", ".join(namespaces or ("every namespace",)))
         await sync.run(settings, api, namespaces, health, stop)
     finally:

@@ -221,6 +221,15 @@ def _annotations(item: Object) -> dict[str, str]:
     return template_settings(item["metadata"].get("annotations") or {})
 
 
+async def may_read(api: KubeApi, namespaces: Sequence[str] | None) -> bool:
+    """Return whether the kind Sensor exists and may be read, as far as the API server tells."""
+    at = namespaces[0] if namespaces else None
+    try:
+        return (await api.get(f"{_path('sensors', at)}?limit=1")).status not in (403, 404)
+    except ApiUnreachable:
+        return True
+
+
 async def run(
     settings: Settings, api: KubeApi, namespaces: Sequence[str] | None, health: Health, stop: asyncio.Event
 ) -> None:
