@@ -47,7 +47,7 @@ def memory_mb(pid: int) -> dict[str, float]:
     sizes: dict[str, float] = {}
     for one in descendants(pid):
         rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
-        words = Path(f"/proc/{one}/cmdline").read_bytes().decode().split("\0")
+        words = Path(f"/proc/{one}/cmdline").read_bytes().decode().replace("--if-wanted\0", "").split("\0")
         kilobytes = int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
         name = f"{' '.join(words[-3:-1])} ({one})"
         sizes[name] = kilobytes / 1000

@@ -73,6 +73,11 @@ class Team:
             self.tenant.settle(event)
         return record
 
+    def wait_for_triggers(self, count: int) -> dict[str, dict[str, Any]]:
+        """Return the namespace's triggers once they are so many and routers listen for them."""
+        self.tenant.engine.wait_until(lambda: len(self.triggers()) == count, f"{count} triggers")
+        return {name: self.wait_for_trigger(name) for name in self.triggers()}
+
     def sensor(self, name: str) -> dict[str, Any]:
         path = f"/apis/argoproj.io/v1alpha1/namespaces/{self.tenant.namespace}/sensors/{name}"
         return request_json(self.tenant.kube, "GET", path)
@@ -111,6 +116,37 @@ def test_two_events_fill_their_parameters(team: Team) -> None:
     (workflow,) = tenant.wait_for_workflows(1)
     parameters = parameters_of(workflow)
     assert (json.loads(parameters["window"]), json.loads(parameters["latest"])) == (7, "2026-05-01")
+
+
+def arguments(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The Workflow's parameters as the flow's code sees them."""
+    return {name: json.loads(value) for name, value in parameters_of(workflow).items() if name in ("latest", "window")}
+
+
+def test_fields_fill_parameters_of_their_names_and_others_keep_their_defaults(team: Team) -> None:
+    tenant = team.tenant
+    team.create("model_refresh_flow.py")
+    team.wait_for_trigger("modelrefreshflow")
+    event = tenant.event("data_updated")
+    for value in (b'{"latest": "2026-05-01", "window": 7}', b'{"window": 5, "more": [1]}', b"{}"):
+        tenant.produce([Bare(event, value)])
+    seen = [arguments(workflow) for workflow in tenant.wait_for_workflows(3)]
+    assert sorted(seen, key=str) == [
+        {"latest": "2023-05-01", "window": 3},
+        {"latest": "2023-05-01", "window": 5},
+        {"latest": "2026-05-01", "window": 7},
+    ]
+
+
+def test_two_flows_may_wait_for_one_event(team: Team) -> None:
+    tenant = team.tenant
+    team.create("fresh_data_flow.py")
+    team.create("model_refresh_flow.py")
+    team.wait_for_trigger("freshdataflow")
+    team.wait_for_trigger("modelrefreshflow")
+    tenant.produce([Bare(tenant.event("data_updated"), b"{}")])
+    started = [workflow["spec"]["workflowTemplateRef"]["name"] for workflow in tenant.wait_for_workflows(2)]
+    assert sorted(started) == ["freshdataflow", "modelrefreshflow"]
 
 
 def test_a_flow_that_is_deleted_is_triggered_no_more(team: Team) -> None:
