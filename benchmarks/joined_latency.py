@@ -26,7 +26,7 @@ from kubernetes import watch
 from kubernetes.client import CustomObjectsApi
 from urllib3.exceptions import HTTPError
 
-from headrace.edges.kube import KubeApi
+from headrace.edges.kube.api import KubeApi
 from headrace.model.firing import Firing
 from headrace.model.frame import Frame, decode
 from headrace.operations.listing import follow

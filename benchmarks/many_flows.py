@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.joined_latency import wait_for
-from headrace.edges.trigger_feed import TriggerFeed
+from headrace.edges.kafka.trigger_feed import TriggerFeed
 from headrace.operations.deploy import Confirmations
 from headrace.settings import Settings, load
 from tests.support.kafka import embedded_kafka

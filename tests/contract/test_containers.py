@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.edges.kafka_jars import KAFKA_VERSION
-from headrace.edges.kafka_properties import ListenerSecurity, server_properties
+from headrace.edges.kafka.jars import KAFKA_VERSION
+from headrace.edges.kafka.server_properties import ListenerSecurity, server_properties
 from headrace.roles.start import ROLES as ALL_ROLES
 from headrace.settings import load
 

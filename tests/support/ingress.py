@@ -13,7 +13,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from headrace.edges.kafka import raw_record
+from headrace.edges.kafka.clients import raw_record
 from headrace.edges.loopback_port import free_port
 from headrace.model.event import ReadEvent
 from headrace.stages.read import read

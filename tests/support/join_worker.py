@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.edges.faust_app import Frame, JoinApp
-from headrace.edges.fenced_producer import Outgoing
+from headrace.edges.faust.app import Frame, JoinApp
+from headrace.edges.faust.fenced_producer import Outgoing
 
 POISON = "poison"
 GATE = "gate"

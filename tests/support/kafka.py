@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from headrace.edges.embedded_kafka import EmbeddedKafka, nothing
-from headrace.edges.kafka_properties import ListenerSecurity, server_properties
+from headrace.edges.kafka.embedded import EmbeddedKafka, nothing
+from headrace.edges.kafka.server_properties import ListenerSecurity, server_properties
 from headrace.edges.loopback_port import free_port
 
 DOCKER_IMAGE = "apache/kafka:4.4.0"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from headrace.edges.embedded_kafka import EmbeddedKafka
+from headrace.edges.kafka.embedded import EmbeddedKafka
 
 
 def _report_interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.edges.embedded_kafka import EmbeddedKafkaFailed
-from headrace.edges.kafka_jars import KafkaJarsUnavailable
+from headrace.edges.kafka.embedded import EmbeddedKafkaFailed
+from headrace.edges.kafka.jars import KafkaJarsUnavailable
 from tests.support import kafka as servers
 
 BOOTSTRAP_VARIABLE = "HEADRACE_TEST_BOOTSTRAP_SERVERS"

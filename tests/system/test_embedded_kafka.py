@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from headrace.edges.embedded_kafka import EmbeddedKafka, EmbeddedKafkaFailed
-from headrace.edges.kafka_jars import KafkaJarsUnavailable, resolve_class_path
+from headrace.edges.kafka.embedded import EmbeddedKafka, EmbeddedKafkaFailed
+from headrace.edges.kafka.jars import KafkaJarsUnavailable, resolve_class_path
 from headrace.edges.loopback_port import LOOPBACK, free_port
 from headrace.edges.state_lock import StateDirectoryInUse
 from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics, publish, read, wait_until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.edges.faust_app import EXIT_STATUS
+from headrace.edges.faust.app import EXIT_STATUS
 from tests.support.join_run import PARTITIONS, JoinRun
 from tests.support.join_worker import GATE, POISON
 from tests.support.kafka import KafkaServer, SecureKafka

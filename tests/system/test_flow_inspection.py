@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.edges import flow_inspection
-from headrace.edges.flow_inspection import FlowInspection, inspect_flow
+from headrace.edges.local import flow_inspection
+from headrace.edges.local.flow_inspection import FlowInspection, inspect_flow
 from headrace.model.errors import TargetError
 
 FLOWS = Path(__file__).parent / "flows"

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from headrace.edges.embedded_kafka import EmbeddedKafka
+from headrace.edges.kafka.embedded import EmbeddedKafka
 from headrace.model import bounds
 from tests.support.engine import Engine, get
 from tests.support.ingress import TIMEOUT_S, address, envelope, ingress, new_name, read_events, running, send

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from headrace.edges import kube as kube_edge
-from headrace.edges.kube import ApiUnreachable, KubeApi, RequestRefused, configured
+from headrace.edges.kube import api as kube_edge
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, RequestRefused, configured
 from headrace.edges.loopback_port import LOOPBACK, free_port
 from headrace.model.errors import TargetError
 from headrace.stages.workflow import FIRING_ANNOTATION, Answer, classify, firing_of_workflow

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from kubernetes.client import CustomObjectsApi
 
-from headrace.edges.kube import ARGO_PATH, KubeApi, RequestRefused
-from headrace.edges.kube_mirror import Mirror
+from headrace.edges.kube.api import ARGO_PATH, KubeApi, RequestRefused
+from headrace.edges.kube.mirror import Mirror
 from tests.support.kube import ARGO_GROUP, ARGO_VERSION, KubeServer, create_workflow_template, request_json
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
 
@@ -147,7 +147,7 @@ async def test_misses_nothing_while_cut_off(
 async def test_list_that_expires_between_pages_starts_over(
     kube: KubeServer, gateway: KubeGateway, kube_namespace: str, mirror: Mirror[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.edges.kube_mirror._PAGE_OBJECTS", 1)
+    monkeypatch.setattr("headrace.edges.kube.mirror._PAGE_OBJECTS", 1)
     gateway.fail_next(Fault("continue=", 410, b'{"code": 410, "message": "the continue token is too old"}'))
     names = {(kube_namespace, name) for name in ("a", "b", "c")}
     for _, name in names:

@@ -12,8 +12,8 @@ import orjson
 import pytest
 import yaml
 
-from headrace.edges.kube import ARGO_PATH, KubeApi, RequestRefused
-from headrace.edges.kube_templates import Templates, TemplatesUnavailable
+from headrace.edges.kube.api import ARGO_PATH, KubeApi, RequestRefused
+from headrace.edges.kube.templates import Templates, TemplatesUnavailable
 from headrace.stages.bind import Target
 from tests.support.kube import KubeServer, apply_yaml, create_namespace, create_workflow_template, token_for
 

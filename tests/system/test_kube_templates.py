@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from kubernetes.client import CustomObjectsApi
 
-from headrace.edges import kube_mirror, kube_templates
-from headrace.edges.kube import KubeApi
-from headrace.edges.kube_templates import Templates, TemplatesUnavailable, target_of
+from headrace.edges.kube import mirror
+from headrace.edges.kube import templates as templates_module
+from headrace.edges.kube.api import KubeApi
+from headrace.edges.kube.templates import Templates, TemplatesUnavailable, target_of
 from headrace.stages.bind import Target
 from tests.support.kube import ARGO_GROUP, ARGO_VERSION, KubeServer, apply_yaml, create_workflow_template
 from tests.support.kube_gateway import Fault, KubeGateway, write_kubeconfig
@@ -150,7 +151,7 @@ async def test_all_namespaces_and_many_pages(
     watch_templates: WatchTemplates,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kube_mirror, "_PAGE_OBJECTS", 2)
+    monkeypatch.setattr(mirror, "_PAGE_OBJECTS", 2)
     for number in range(7):
         create_workflow_template(kube, kube_namespace, f"page-{number}", {f"p{number}": None})
     create_workflow_template(kube, "", f"of-{kube_namespace}", {"c": None}, cluster=True)
@@ -185,7 +186,7 @@ async def test_right_to_get_alone_suffices(
 ) -> None:
     grant(kube, kube_namespace, "headrace-tester", ["workflowtemplates"], ["get"])
     create_workflow_template(kube, kube_namespace, "daily", {"day": None})
-    monkeypatch.setattr(kube_mirror, "_FORBIDDEN_DELAY_S", 0.01)
+    monkeypatch.setattr(mirror, "_FORBIDDEN_DELAY_S", 0.01)
     with caplog.at_level(logging.WARNING, "headrace"):
         templates = await watch_templates([kube_namespace], kube.user_tokens["headrace-tester"])
         await wait_until(lambda: templates.synced and gateway.count("limit=") > 4)
@@ -196,12 +197,12 @@ async def test_right_to_get_alone_suffices(
         return await templates.target("workflowTemplate", kube_namespace, "daily") == DAY
 
     await wait_until(found)
-    monkeypatch.setattr(kube_templates, "_ANSWER_AGE_MAX_S", DEADLINE_S)
+    monkeypatch.setattr(templates_module, "_ANSWER_AGE_MAX_S", DEADLINE_S)
     assert await found()
     reads = reads_of(gateway, "daily")
     assert [await found() for _ in range(5)] == [True] * 5
     assert reads_of(gateway, "daily") == reads, "answers are kept for a moment"
-    monkeypatch.setattr(kube_templates, "_ANSWER_AGE_MAX_S", 0.0)
+    monkeypatch.setattr(templates_module, "_ANSWER_AGE_MAX_S", 0.0)
     replace_parameters(kube, kube_namespace, "daily", ["night"])
     assert not await found()
 
@@ -213,7 +214,7 @@ async def test_rights_granted_later_are_used(
     watch_templates: WatchTemplates,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kube_mirror, "_FORBIDDEN_DELAY_S", 0.05)
+    monkeypatch.setattr(mirror, "_FORBIDDEN_DELAY_S", 0.05)
     create_workflow_template(kube, kube_namespace, "daily", {"day": None})
     templates = await watch_templates([kube_namespace], kube.user_tokens["headrace-tester"])
     await wait_until(lambda: templates.synced)

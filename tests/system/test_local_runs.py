@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.edges import local_runs
-from headrace.edges.local_runs import ARGUMENT_BYTES_MAX, LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
+from headrace.edges.local import runs as local_runs
+from headrace.edges.local.runs import ARGUMENT_BYTES_MAX, LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
 from headrace.model.errors import SettingsError
 from tests.support.processes import is_gone
 
@@ -121,7 +121,7 @@ async def test_a_flow_does_not_outlive_a_killed_engine(tmp_path: Path) -> None:
     """The engine is killed without a chance to clear up: the flow and its step must end by themselves."""
     pid_file = tmp_path / "pids"
     engine_code = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom headrace.edges.local_runs import LocalRuns\n"
+        "import asyncio, sys\nfrom pathlib import Path\nfrom headrace.edges.local.runs import LocalRuns\n"
         "async def main():\n"
         "    runs = LocalRuns(Path(sys.argv[1]) / 'logs', 1)\n"
         "    parameters = {'pid_file': sys.argv[3], 'until': sys.argv[3] + '.never'}\n"

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from headrace.edges.faust_credentials import faust_settings
-from headrace.edges.kafka_jars import resolve_class_path
+from headrace.edges.faust.credentials import faust_settings
+from headrace.edges.kafka.jars import resolve_class_path
 from headrace.edges.loopback_port import free_port
 from headrace.model.firing import Firing
 from headrace.model.times import instant_text

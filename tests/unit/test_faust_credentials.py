@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from faust.auth import SASLCredentials, SSLCredentials
 
-from headrace.edges.faust_credentials import faust_credentials, faust_settings
-from headrace.edges.tls_context import tls_context
+from headrace.edges.faust.credentials import faust_credentials, faust_settings
+from headrace.edges.faust.tls_context import tls_context
 from headrace.model.errors import SettingsError
 
 KEY_PASSWORD = "opensesame"

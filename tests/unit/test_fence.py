@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.edges.faust_timing import Timing
-from headrace.edges.fence import Fence, FenceExpired
-from headrace.edges.join_progress import ProgressMeter
+from headrace.edges.faust.fence import Fence, FenceExpired
+from headrace.edges.faust.join_progress import ProgressMeter
+from headrace.edges.faust.timing import Timing
 from headrace.model.errors import SettingsError
 
 

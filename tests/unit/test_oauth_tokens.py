@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from faust.auth import OAuthCredentials
 
-from headrace.edges.faust_credentials import faust_credentials
-from headrace.edges.oauth_tokens import OAuthTokens, TokenError, TokenRequest
+from headrace.edges.faust.credentials import faust_credentials
+from headrace.edges.faust.oauth_tokens import OAuthTokens, TokenError, TokenRequest
 from tests.unit.test_faust_credentials import CLIENT, OIDC
 
 

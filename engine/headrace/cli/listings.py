@@ -8,7 +8,7 @@ import typer
 
 from headrace.cli.options import Follow, Json, connected
 from headrace.cli.output import clock, console, pairs, print_json, print_table, say
-from headrace.edges.namespace import default_namespace
+from headrace.edges.kube.namespace import default_namespace
 from headrace.model.names import check_event_name, trigger_name
 from headrace.model.run import Run
 

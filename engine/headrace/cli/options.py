@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.edges.kafka import check_broker
+from headrace.edges.kafka.clients import check_broker
 from headrace.model.errors import SettingsError
 from headrace.settings import Settings, load
 

@@ -19,10 +19,11 @@ import orjson
 from headrace.cli.interruption import interruptible
 from headrace.cli.options import quiet
 from headrace.cli.output import say
-from headrace.edges import child_guard, kube_credentials
-from headrace.edges.kafka import check_broker
+from headrace.edges.kafka.clients import check_broker
+from headrace.edges.kafka.topics import ensure_internal_topics
+from headrace.edges.kube import credentials
+from headrace.edges.local import child_guard
 from headrace.edges.state_lock import StateLock
-from headrace.edges.topics import ensure_internal_topics
 from headrace.model.errors import HeadraceError
 from headrace.roles.start import OPTIONAL_ROLES, ROLES
 from headrace.settings import STATE_FILE, Settings, load
@@ -62,7 +63,7 @@ class Supervisor:
     def start(self) -> None:
         """Start every role, and from now on start again what ends."""
         for role in ROLES:
-            if role == "sync" and not kube_credentials.configured():
+            if role == "sync" and not credentials.configured():
                 continue
             self._children[role] = self._spawn(role)
         self._tending.start()
@@ -161,7 +162,7 @@ def everything(environment: dict[str, str], port: int | None, log: IO[str] = sys
         with _roles(settings, environment, log):
             yield settings
         return
-    from headrace.edges.embedded_kafka import EmbeddedKafka
+    from headrace.edges.kafka.embedded import EmbeddedKafka
 
     kafka = EmbeddedKafka(directory, port)
     try:

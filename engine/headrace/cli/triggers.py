@@ -11,7 +11,7 @@ import typer
 
 from headrace.cli.options import Json, connected
 from headrace.cli.output import console, print_json, print_table, say
-from headrace.edges.namespace import default_namespace
+from headrace.edges.kube.namespace import default_namespace
 from headrace.edges.trigger_file import LoadedTrigger, load_triggers
 from headrace.model.errors import HeadraceError, TriggerError
 from headrace.model.names import check_event_name, trigger_name
@@ -87,8 +87,8 @@ def _load(file: str, local: bool) -> list[LoadedTrigger]:
 
 
 def _load_flow(file: str, local: bool) -> LoadedTrigger:
-    from headrace.edges.flow_file import load_flow
-    from headrace.edges.kube_credentials import configured
+    from headrace.edges.kube.credentials import configured
+    from headrace.edges.local.flow_file import load_flow
 
     if not local and configured():
         raise TriggerError(
@@ -115,7 +115,7 @@ def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:
 
 def list_triggers(as_json: Json = False) -> None:
     """List the deployed triggers."""
-    from headrace.edges.trigger_feed import read_registry
+    from headrace.edges.kafka.trigger_feed import read_registry
     from headrace.model.trigger import TriggerRecord
 
     settings = connected()

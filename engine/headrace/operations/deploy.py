@@ -9,11 +9,11 @@ from collections.abc import Callable
 import orjson
 from confluent_kafka import Consumer, TopicPartition
 
-from headrace.edges.kafka import admin_client, consumer, watermarks
-from headrace.edges.topics import ensure_internal_topics, partition_counts
-from headrace.edges.trigger_feed import read_triggers
+from headrace.edges.kafka.clients import admin_client, consumer, watermarks
+from headrace.edges.kafka.topics import ensure_internal_topics, partition_counts
+from headrace.edges.kafka.trigger_feed import read_triggers
+from headrace.edges.kafka.trigger_registry import register, write_triggers
 from headrace.edges.trigger_file import LoadedTrigger
-from headrace.edges.trigger_registry import register, write_triggers
 from headrace.model.errors import NotConfirmedError, NotFoundError, TriggerError
 from headrace.model.names import trigger_name
 from headrace.model.trigger import TriggerRecord, TriggerSpec

@@ -11,7 +11,7 @@ import orjson
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from headrace.edges.kafka import (
+from headrace.edges.kafka.clients import (
     REQUEST_TIMEOUT_S,
     admin_client,
     all_partitions,
@@ -21,7 +21,7 @@ from headrace.edges.kafka import (
     read_to_end,
     watermarks,
 )
-from headrace.edges.trigger_feed import read_triggers
+from headrace.edges.kafka.trigger_feed import read_triggers
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.errors import NotFoundError, RecordError
 from headrace.model.run import Run

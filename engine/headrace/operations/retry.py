@@ -6,9 +6,9 @@ import base64
 
 from confluent_kafka import Producer
 
-from headrace.edges.fenced_producer import producer_properties
-from headrace.edges.kafka import admin_client
-from headrace.edges.topics import partition_counts
+from headrace.edges.faust.fenced_producer import producer_properties
+from headrace.edges.kafka.clients import admin_client
+from headrace.edges.kafka.topics import partition_counts
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.errors import HeadraceError, NotFoundError
 from headrace.model.firing import Firing

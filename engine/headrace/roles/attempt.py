@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.edges import metrics
-from headrace.edges.flow_inspection import inspect_flow
-from headrace.edges.kube import ApiUnreachable, KubeApi
-from headrace.edges.kube_templates import Templates, TemplatesUnavailable
+from headrace.edges.kube.api import ApiUnreachable, KubeApi
+from headrace.edges.kube.templates import Templates, TemplatesUnavailable
+from headrace.edges.local.flow_inspection import inspect_flow
 from headrace.model.dead_letter import Reason
 from headrace.model.errors import TargetError
 from headrace.model.firing import Firing

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, header_pairs, watermarks
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, consumer, header_pairs, watermarks
 from headrace.roles.handover import Handover
 from headrace.roles.ledger import Ledger, read_ledger
 from headrace.settings import Settings

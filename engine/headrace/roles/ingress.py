@@ -10,9 +10,9 @@ import time
 from confluent_kafka import KafkaException
 
 from headrace.edges import metrics
-from headrace.edges.event_writer import EventWriter, TooLarge, Unacknowledged, Written
-from headrace.edges.fenced_producer import DeliveryFailed
+from headrace.edges.faust.fenced_producer import DeliveryFailed
 from headrace.edges.http_intake import Answer, Credentials, HttpIntake, refusal
+from headrace.edges.kafka.event_writer import EventWriter, TooLarge, Unacknowledged, Written
 from headrace.roles.health import Health
 from headrace.settings import Settings
 from headrace.stages.receive import Fault, Refused, Request, receive

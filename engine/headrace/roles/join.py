@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 
 from headrace.edges import metrics
-from headrace.edges.faust_app import Frame as RawFrame
-from headrace.edges.faust_app import JoinApp
-from headrace.edges.fenced_producer import Outgoing
+from headrace.edges.faust.app import Frame as RawFrame
+from headrace.edges.faust.app import JoinApp
+from headrace.edges.faust.fenced_producer import Outgoing
 from headrace.model.dead_letter import DeadLetter, Reason, dead_letter
 from headrace.model.errors import RecordError
 from headrace.model.event import Position

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, consumer, read_to_end, watermarks
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, consumer, read_to_end, watermarks
 from headrace.model import bounds
 from headrace.model.errors import RecordError
 from headrace.model.run import Run, RunState

@@ -7,7 +7,7 @@ import time
 from confluent_kafka import KafkaError, Message, Producer
 
 from headrace.edges import metrics
-from headrace.edges.fenced_producer import producer_properties
+from headrace.edges.faust.fenced_producer import producer_properties
 from headrace.model import bounds
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.errors import HeadraceError

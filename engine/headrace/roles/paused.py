@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from headrace.edges.trigger_feed import TriggerChange, TriggerFeed
+from headrace.edges.kafka.trigger_feed import TriggerChange, TriggerFeed
 from headrace.settings import Settings
 
 FOLLOW_INTERVAL_S = 0.1

@@ -15,8 +15,8 @@ import uuid
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.edges import metrics
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, consumer, raw_record
-from headrace.edges.trigger_feed import TriggerChange, TriggerFeed
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, consumer, raw_record
+from headrace.edges.kafka.trigger_feed import TriggerChange, TriggerFeed
 from headrace.model.dead_letter import DeadLetter, dead_letter, event_dead_letter
 from headrace.model.errors import HeadraceError, TriggerError
 from headrace.model.event import ReadEvent

@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 
-from headrace.edges.topics import ensure_internal_topics
+from headrace.edges.kafka.topics import ensure_internal_topics
 from headrace.model.errors import SettingsError
 from headrace.roles.health import Health
 from headrace.settings import Settings
@@ -100,7 +100,7 @@ async def _run_ingress(settings: Settings, health: Health) -> None:
 
 
 async def _run_sync(settings: Settings, health: Health, if_wanted: bool) -> None:
-    from headrace.edges import kube
+    from headrace.edges.kube import api as kube
     from headrace.roles import sync
 
     stop = _stop_on_signals()
@@ -117,9 +117,9 @@ async def _run_sync(settings: Settings, health: Health, if_wanted: bool) -> None
 
 
 async def _run_submit(settings: Settings, health: Health) -> None:
-    from headrace.edges import kube
-    from headrace.edges.kube_templates import Templates
-    from headrace.edges.local_runs import LocalRuns
+    from headrace.edges.kube import api as kube
+    from headrace.edges.kube.templates import Templates
+    from headrace.edges.local.runs import LocalRuns
     from headrace.roles import submit
     from headrace.roles.attempt import Kubernetes, Nowhere, TargetSystem
 

@@ -16,10 +16,10 @@ import time
 from confluent_kafka import Message
 
 from headrace.edges import metrics
-from headrace.edges.faust_app import end_process
-from headrace.edges.fence import Fence
-from headrace.edges.fenced_producer import FencedProducer
-from headrace.edges.local_runs import LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
+from headrace.edges.faust.app import end_process
+from headrace.edges.faust.fence import Fence
+from headrace.edges.faust.fenced_producer import FencedProducer
+from headrace.edges.local.runs import LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason, dead_letter
 from headrace.model.errors import RecordError

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.edges import metrics
-from headrace.edges.kube import ApiUnreachable, KubeApi
-from headrace.edges.kube_mirror import Key, Mirror
-from headrace.edges.leadership import Leadership
-from headrace.edges.trigger_feed import TriggerFeed, keep
-from headrace.edges.trigger_registry import register, write_triggers
+from headrace.edges.kafka.trigger_feed import TriggerFeed, keep
+from headrace.edges.kafka.trigger_registry import register, write_triggers
+from headrace.edges.kube.api import ApiUnreachable, KubeApi
+from headrace.edges.kube.leadership import Leadership
+from headrace.edges.kube.mirror import Key, Mirror
 from headrace.model.errors import NoBrokerError, TopicError, TriggerError
 from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.roles.health import Health

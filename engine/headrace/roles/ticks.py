@@ -8,7 +8,7 @@ import orjson
 from confluent_kafka.admin import AdminClient
 
 from headrace.edges import metrics
-from headrace.edges.topics import partition_counts
+from headrace.edges.kafka.topics import partition_counts
 from headrace.model.errors import RecordError
 from headrace.stages.progress import Progress, TopicPartition, decode_report
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from headrace.edges.flow_file import flow_trigger, load_flow
-from headrace.edges.flow_inspection import FlowInspection
+from headrace.edges.local.flow_file import flow_trigger, load_flow
+from headrace.edges.local.flow_inspection import FlowInspection
 from headrace.edges.trigger_file import LoadedTrigger
 from headrace.model.errors import TriggerError
 

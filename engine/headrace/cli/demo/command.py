@@ -21,7 +21,7 @@ from headrace.cli.options import quiet
 from headrace.cli.output import console, say
 from headrace.cli.supervisor import everything
 from headrace.cli.triggers import trigger_sentence
-from headrace.edges.trigger_feed import read_triggers
+from headrace.edges.kafka.trigger_feed import read_triggers
 from headrace.edges.trigger_file import load_triggers
 from headrace.model.errors import HeadraceError
 from headrace.model.trigger import TriggerRecord

@@ -5,8 +5,8 @@ from __future__ import annotations
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, no_broker
-from headrace.edges.topics import partition_counts
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, no_broker
+from headrace.edges.kafka.topics import partition_counts
 from headrace.settings import Settings
 
 

@@ -7,7 +7,7 @@ import time
 from confluent_kafka import Message, TopicPartition
 
 from headrace.cli.demo.board import Board
-from headrace.edges.kafka import all_partitions, consumer, raw_record, watermarks
+from headrace.edges.kafka.clients import all_partitions, consumer, raw_record, watermarks
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.run import Run
 from headrace.settings import Settings

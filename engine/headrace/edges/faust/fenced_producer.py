@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from headrace.edges.deliveries import Deliveries
-from headrace.edges.fence import Fence
+from headrace.edges.faust.fence import Fence
+from headrace.edges.kafka.deliveries import Deliveries
 from headrace.model.errors import HeadraceError, NoBrokerError, TopicError
 
 Headers = tuple[tuple[str, bytes], ...]

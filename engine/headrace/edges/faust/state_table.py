@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import faust
 from faust.types import EventT
 
-from headrace.edges.fenced_producer import FencedProducer, Outgoing
+from headrace.edges.faust.fenced_producer import FencedProducer, Outgoing
 from headrace.model.errors import HeadraceError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 
-from headrace.edges.oauth_tokens import OAuthTokens, TokenRequest
-from headrace.edges.tls_context import TLS_PROPERTIES, flag, tls_context, trusting_context
+from headrace.edges.faust.oauth_tokens import OAuthTokens, TokenRequest
+from headrace.edges.faust.tls_context import TLS_PROPERTIES, flag, tls_context, trusting_context
 from headrace.model.errors import SettingsError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import orjson
 
-from headrace.edges.kube import ARGO_PATH, ApiUnreachable, KubeApi, Reply
-from headrace.edges.kube_mirror import Mirror, words
+from headrace.edges.kube.api import ARGO_PATH, ApiUnreachable, KubeApi, Reply
+from headrace.edges.kube.mirror import Mirror, words
 from headrace.stages.bind import Target
 
 WORKFLOW_TEMPLATE = "workflowTemplate"

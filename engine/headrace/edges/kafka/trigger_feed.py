@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
-from headrace.edges.kafka import all_partitions, consumer, no_broker, read_to_end, watermarks
+from headrace.edges.kafka.clients import all_partitions, consumer, no_broker, read_to_end, watermarks
 from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.settings import Settings
 

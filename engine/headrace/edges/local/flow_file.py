@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from headrace.edges.flow_inspection import FlowInspection, inspect_flow
+from headrace.edges.local.flow_inspection import FlowInspection, inspect_flow
 from headrace.edges.trigger_file import LoadedTrigger
 from headrace.model.errors import TargetError, TriggerError
 from headrace.model.trigger import TriggerFile

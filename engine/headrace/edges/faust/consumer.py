@@ -13,11 +13,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import ServiceT
 
-from headrace.edges.faust_consumer_thread import JoinConsumerThread, JoinRebalanceListener, ReadingStopped, Records
+from headrace.edges.faust.consumer_thread import JoinConsumerThread, JoinRebalanceListener, ReadingStopped, Records
 from headrace.model.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.edges.faust_context import JoinFaust
+    from headrace.edges.faust.context import JoinFaust
 
 # A commit that changes nothing proves membership when no frames come; often enough to keep the fence open.
 _RENEWALS_PER_FENCE = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from headrace.edges.fence import Clock
+from headrace.edges.faust.fence import Clock
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from headrace.edges.kube import ApiUnreachable, KubeApi, Reply, RequestRefused
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, Reply, RequestRefused
 from headrace.model.errors import HeadraceError
 
 # A watch ends and is resumed this often, so that a connection that died silently is noticed soon.

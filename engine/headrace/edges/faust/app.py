@@ -13,15 +13,15 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from faust.types import StreamT
 
-from headrace.edges.faust_consumer import JoinConsumer, JoinTransport, OffsetsLost
-from headrace.edges.faust_context import JoinContext, JoinFaust
-from headrace.edges.faust_credentials import faust_settings
-from headrace.edges.faust_recovery import JoinTableManager
-from headrace.edges.faust_timing import Timing
-from headrace.edges.fence import Fence
-from headrace.edges.fenced_producer import Fail, FencedProducer
-from headrace.edges.join_progress import JoinProgress, ProgressMeter
-from headrace.edges.state_table import PartitionState, StateTable
+from headrace.edges.faust.consumer import JoinConsumer, JoinTransport, OffsetsLost
+from headrace.edges.faust.context import JoinContext, JoinFaust
+from headrace.edges.faust.credentials import faust_settings
+from headrace.edges.faust.fence import Fence
+from headrace.edges.faust.fenced_producer import Fail, FencedProducer
+from headrace.edges.faust.join_progress import JoinProgress, ProgressMeter
+from headrace.edges.faust.recovery import JoinTableManager
+from headrace.edges.faust.state_table import PartitionState, StateTable
+from headrace.edges.faust.timing import Timing
 from headrace.model.errors import HeadraceError, TopicError
 
 # Frames that wait for the stage, of all partitions together; each may hold a mebibyte.

@@ -7,7 +7,7 @@ import time
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, no_broker
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, no_broker
 from headrace.model.errors import TopicError
 from headrace.model.names import collides
 from headrace.model.topics import InternalTopic

@@ -16,15 +16,15 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from headrace.edges.guarded_process import GuardedProcess
-from headrace.edges.kafka_jars import KAFKA_VERSION, resolve_class_path
-from headrace.edges.kafka_properties import (
+from headrace.edges.kafka.jars import KAFKA_VERSION, resolve_class_path
+from headrace.edges.kafka.server_properties import (
     LOG_CONFIGURATION,
     PLAINTEXT,
     ListenerSecurity,
     as_properties_file,
     server_properties,
 )
+from headrace.edges.local.guarded_process import GuardedProcess
 from headrace.edges.loopback_port import LOOPBACK, free_port, is_free, is_listened_on
 from headrace.edges.state_lock import StateLock
 from headrace.model.errors import HeadraceError

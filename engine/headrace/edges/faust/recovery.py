@@ -12,11 +12,11 @@ from faust.transport.drivers.aiokafka import ensure_aiokafka_TP
 from faust.types import TP
 from mode import Service
 
-from headrace.edges.faust_consumer import JoinConsumer, frames_of
-from headrace.edges.faust_consumer_thread import ReadingStopped
+from headrace.edges.faust.consumer import JoinConsumer, frames_of
+from headrace.edges.faust.consumer_thread import ReadingStopped
 
 if TYPE_CHECKING:
-    from headrace.edges.faust_context import JoinFaust
+    from headrace.edges.faust.context import JoinFaust
 
 log = logging.getLogger(__name__)
 

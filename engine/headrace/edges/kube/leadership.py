@@ -9,7 +9,7 @@ import logging
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from headrace.edges.kafka import consumer
+from headrace.edges.kafka.clients import consumer
 from headrace.settings import Settings
 
 log = logging.getLogger(__name__)

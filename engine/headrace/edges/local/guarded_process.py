@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from headrace.edges import child_guard
+from headrace.edges.local import child_guard
 
 # How long a killed process may take to be gone; only a machine in deep trouble needs so much.
 _KILL_TIMEOUT_S = 10.0

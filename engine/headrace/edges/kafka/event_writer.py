@@ -13,7 +13,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from headrace.edges.fenced_producer import producer_properties
+from headrace.edges.faust.fenced_producer import producer_properties
 from headrace.model.errors import SettingsError
 from headrace.stages.receive import ReceivedEvent
 

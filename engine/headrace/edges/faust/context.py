@@ -12,11 +12,11 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 from mode.services import ServiceT
 
-from headrace.edges.faust_timing import Timing
-from headrace.edges.fence import Fence
-from headrace.edges.fenced_producer import Fail, FencedProducer
-from headrace.edges.join_progress import ProgressMeter
-from headrace.edges.state_table import StateTable
+from headrace.edges.faust.fence import Fence
+from headrace.edges.faust.fenced_producer import Fail, FencedProducer
+from headrace.edges.faust.join_progress import ProgressMeter
+from headrace.edges.faust.state_table import StateTable
+from headrace.edges.faust.timing import Timing
 
 
 def _done() -> asyncio.Event:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from headrace.edges import flow_inspector
-from headrace.edges.flow_user import environment_with_user
+from headrace.edges.local import flow_inspector
+from headrace.edges.local.flow_user import environment_with_user
 from headrace.model.errors import TargetError
 
 # Importing a flow imports what it needs, and that may be a deep-learning framework on a cold disk.

@@ -20,8 +20,8 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from headrace.edges import kube_credentials
-from headrace.edges.kube_credentials import Credentials, configured
+from headrace.edges.kube import credentials
+from headrace.edges.kube.credentials import Credentials, configured
 from headrace.model.errors import HeadraceError, TargetError
 
 __all__ = ["ApiUnreachable", "KubeApi", "Reply", "RequestRefused", "configured"]
@@ -90,7 +90,7 @@ class KubeApi:
         Raises:
             TargetError: neither a kubeconfig nor in-cluster credentials exist, or they cannot be used.
         """
-        return cls(await kube_credentials.load(), connections_max)
+        return cls(await credentials.load(), connections_max)
 
     @property
     def server(self) -> str:
@@ -245,7 +245,7 @@ class KubeApi:
             if self._credentials is used and now_s - self._renewed_s >= _CREDENTIALS_AGE_MIN_S:
                 self._renewed_s = now_s
                 try:
-                    await self._adopt(await kube_credentials.load())
+                    await self._adopt(await credentials.load())
                 except TargetError as error:
                     _log.warning("Kubernetes credentials were not renewed; the old ones stay in use: %s", error)
             return self._credentials is not used

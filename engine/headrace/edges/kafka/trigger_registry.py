@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from headrace.edges.fenced_producer import producer_properties
-from headrace.edges.kafka import REQUEST_TIMEOUT_S, admin_client, no_broker
-from headrace.edges.topics import ensure_event_topics, partition_counts
+from headrace.edges.faust.fenced_producer import producer_properties
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, no_broker
+from headrace.edges.kafka.topics import ensure_event_topics, partition_counts
 from headrace.model.errors import HeadraceError
 from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from headrace.edges import run_guard
-from headrace.edges.flow_user import environment_with_user
+from headrace.edges.local import run_guard
+from headrace.edges.local.flow_user import environment_with_user
 from headrace.model.errors import HeadraceError, SettingsError
 
 LOGS_MAX = 1000

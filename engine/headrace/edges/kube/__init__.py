@@ -1,0 +1,1 @@
+"""Kubernetes: its API, what is watched there, and who may lead."""

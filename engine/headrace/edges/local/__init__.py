@@ -1,0 +1,1 @@
+"""Processes of this machine: local runs of flows, and what flows declare."""
