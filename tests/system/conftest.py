@@ -3,6 +3,7 @@
 from tests.system.engine_fixtures import engine, idle_engine, mortal_engine, tenant
 from tests.system.kafka_fixtures import kafka, secure_kafka, topic_prefix
 from tests.system.kube_fixtures import kube, kube_namespace
+from tests.system.metaflow_fixtures import metaflow_engine, store, team
 
 __all__ = [
     "engine",
@@ -10,8 +11,11 @@ __all__ = [
     "kafka",
     "kube",
     "kube_namespace",
+    "metaflow_engine",
     "mortal_engine",
     "secure_kafka",
+    "store",
+    "team",
     "tenant",
     "topic_prefix",
 ]

@@ -3,89 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.engine import Engine
 from tests.support.kafka import KafkaServer
 from tests.support.kube import KubeServer, apply_yaml
 from tests.support.kube_objects import request_json, token_for
-from tests.support.metaflow_cluster import ObjectStore, argo_workflows, metaflow_environment
+from tests.support.metaflow_cluster import ObjectStore
+from tests.support.metaflow_team import Team
 from tests.support.tenant import Bare, Tenant, parameters_of
 from tests.system.engine_fixtures import new_engine
 
-FLOWS = Path(__file__).parent / "flows" / "metaflow"
 STATUS = "headrace.dev/status"
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    started = ObjectStore(tmp_path_factory.mktemp("moto") / "log")
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-@pytest.fixture(scope="module")
-def engine(kafka: KafkaServer, kube: KubeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One process of each role, that watches every namespace."""
-    running = new_engine(kafka, kube, tmp_path_factory.mktemp("engine"), HEADRACE_NAMESPACES="*")
-    try:
-        running.start_and_wait("route", "join", "submit", "sync")
-        yield running
-        running.stop()
-    finally:
-        running.abandon()
-
-
-class Team:
-    """A namespace with flows in it, and what its team does with Metaflow."""
-
-    def __init__(self, tenant: Tenant, store: ObjectStore, home: Path) -> None:
-        self.tenant = tenant
-        self._environment = metaflow_environment(store, tenant.kube, tenant.namespace, home)
-        self._environment["EVENT_SUFFIX"] = tenant.suffix
-
-    def create(self, flow: str, *arguments: str) -> str:
-        """Deploy a flow and return what Metaflow said."""
-        return argo_workflows(FLOWS / flow, self._environment, "create", *arguments)
-
-    def delete(self, flow: str) -> None:
-        argo_workflows(FLOWS / flow, self._environment, "delete")
-
-    def triggers(self) -> dict[str, dict[str, Any]]:
-        """The namespace's triggers, and refused Sensors, by their names in it."""
-        rows = self.tenant.engine.here("triggers", "--json").expect(0).rows
-        return {r["name"].partition("/")[2]: r for r in rows if r["name"].startswith(f"{self.tenant.namespace}/")}
-
-    def wait_for_trigger(self, name: str, generation: int = 1) -> dict[str, Any]:
-        """Return the trigger once routers listen for it in this generation."""
-        self.tenant.engine.wait_until(
-            lambda: self.triggers().get(name, {}).get("generation") == generation, f"{name}, generation {generation}"
-        )
-        record = self.triggers()[name]
-        for event in record["starts"]:
-            self.tenant.settle(event)
-        return record
-
-    def wait_for_triggers(self, count: int) -> dict[str, dict[str, Any]]:
-        """Return the namespace's triggers once they are so many and routers listen for them."""
-        self.tenant.engine.wait_until(lambda: len(self.triggers()) == count, f"{count} triggers")
-        return {name: self.wait_for_trigger(name) for name in self.triggers()}
-
-    def sensor(self, name: str) -> dict[str, Any]:
-        path = f"/apis/argoproj.io/v1alpha1/namespaces/{self.tenant.namespace}/sensors/{name}"
-        return request_json(self.tenant.kube, "GET", path)
-
-
-@pytest.fixture
-def team(engine: Engine, kube: KubeServer, store: ObjectStore, tmp_path: Path) -> Team:
-    return Team(Tenant(engine, kube, {"bootstrap.servers": engine.bootstrap_servers}), store, tmp_path)
 
 
 def test_a_bare_event_starts_a_flow_that_waits_for_it(team: Team) -> None:
