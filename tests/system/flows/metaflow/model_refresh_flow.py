@@ -7,7 +7,7 @@ from metaflow import FlowSpec, Parameter, step, trigger
 SUFFIX = os.environ["EVENT_SUFFIX"]
 
 
-@trigger(event=f"data_updated-{SUFFIX}")
+@trigger(event=f"{os.environ.get('EVENT_WORD', 'data_updated')}-{SUFFIX}")
 class ModelRefreshFlow(FlowSpec):
     """Two parameters with defaults."""
 

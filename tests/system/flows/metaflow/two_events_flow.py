@@ -17,7 +17,7 @@ class TwoEventsFlow(FlowSpec):
     """Two parameters with defaults."""
 
     latest = Parameter("latest", default="2023-05-01")
-    window = Parameter("window", default=3)
+    window = Parameter("window", default=int(os.environ.get("WINDOW_DEFAULT", "3")))
 
     @step
     def start(self):
