@@ -62,7 +62,7 @@ def test_files_that_cannot_be_read_or_collide_are_refused(idle_engine: Engine, t
         (tmp_path / "missing.yaml", "cannot be read"),
         (tmp_path, "cannot be read"),
         (latin, "cannot be read"),
-        (flow, "for local runs only: give --local"),
+        (flow, "starts no flow"),
     ):
         sentence = refusal("deploy", str(file))
         assert str(file) in sentence and part in sentence

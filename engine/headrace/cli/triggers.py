@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -18,6 +20,9 @@ from headrace.model.names import check_event_name, trigger_name
 from headrace.model.times import duration_text
 from headrace.model.trigger import TriggerRecord
 from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.edges.kube.deployed_flow import DeployedFlow
 
 DELIVERY_TIMEOUT_S = 35.0
 
@@ -62,7 +67,7 @@ def deploy(
         for record in records:
             console.print(f"    {trigger_sentence(record, settings)}", markup=False, soft_wrap=True)
     for trigger in loaded:
-        if trigger.note is not None:
+        if isinstance(trigger, LoadedTrigger) and trigger.note is not None:
             # A program reads records on standard output, and nothing else.
             if as_json:
                 say(trigger.note)
@@ -74,7 +79,7 @@ def _is_flow(file: str) -> bool:
     return Path(file).suffix == ".py"
 
 
-def _load(file: str, local: bool) -> list[LoadedTrigger]:
+def _load(file: str, local: bool) -> Sequence[LoadedTrigger | DeployedFlow]:
     if file == "-":
         return load_triggers(sys.stdin.read(), "standard input", Path.cwd())
     path = Path(file)
@@ -86,16 +91,17 @@ def _load(file: str, local: bool) -> list[LoadedTrigger]:
         raise TriggerError(f"{file} cannot be read: {error}") from None
 
 
-def _load_flow(file: str, local: bool) -> LoadedTrigger:
+def _load_flow(file: str, local: bool) -> LoadedTrigger | DeployedFlow:
     from headrace.edges.kube.credentials import configured
-    from headrace.edges.local.flow_file import load_flow
+    from headrace.edges.kube.deployed_flow import find_deployed
+    from headrace.edges.local.flow_file import inspect_file, load_flow
 
-    if not local and configured():
-        raise TriggerError(
-            f"{file}: Kubernetes is configured, and this version deploys Metaflow files for local runs only: give "
-            "--local, or name the flow's template in a trigger file (`run.workflowTemplate`)"
-        )
-    return load_flow(file)
+    if local or not configured():
+        return load_flow(file)
+    try:
+        return asyncio.run(find_deployed(inspect_file(file)))
+    except TriggerError as error:
+        raise TriggerError(f"{file}: {error}") from None
 
 
 def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 from confluent_kafka import Consumer, TopicPartition
@@ -13,11 +13,13 @@ from headrace.edges.kafka.clients import admin_client, consumer, watermarks
 from headrace.edges.kafka.topics import ensure_internal_topics, partition_counts
 from headrace.edges.kafka.trigger_feed import read_triggers
 from headrace.edges.kafka.trigger_registry import register, write_triggers
+from headrace.edges.kube.deployed_flow import DeployedFlow
 from headrace.edges.trigger_file import LoadedTrigger
 from headrace.model.errors import NotConfirmedError, NotFoundError, TriggerError
 from headrace.model.names import trigger_name
-from headrace.model.trigger import TriggerRecord, TriggerSpec
+from headrace.model.trigger import RefusedTrigger, TriggerRecord, TriggerSpec
 from headrace.settings import Settings
+from headrace.stages import sync
 from headrace.stages.progress import Progress, decode_report
 from headrace.stages.route import compile_trigger
 
@@ -25,7 +27,10 @@ CONFIRM_TIMEOUT_S = 30.0
 
 
 def deploy(
-    settings: Settings, loaded: list[LoadedTrigger], default_namespace: str, timeout_s: float = CONFIRM_TIMEOUT_S
+    settings: Settings,
+    loaded: Sequence[LoadedTrigger | DeployedFlow],
+    default_namespace: str,
+    timeout_s: float = CONFIRM_TIMEOUT_S,
 ) -> list[TriggerRecord]:
     """Deploy triggers and wait until the routers listen: an event published afterwards is not missed.
 
@@ -43,16 +48,33 @@ def deploy(
     ensure_internal_topics(settings)
     existing = read_triggers(settings)
     for draft in drafts:
-        if draft.name in existing and existing[draft.name].sensor is not None:
-            raise TriggerError(f"the trigger {draft.name} is that of a Metaflow flow's Sensor; choose another name")
+        _check_author(draft, existing.get(draft.name))
+    # As for `sync`: a Sensor that was made anew is another trigger.
+    earlier = {d.name: existing[d.name] for d in drafts if d.name in existing and _continues(d, existing[d.name])}
     events = {dependency.name for draft in drafts for dependency in draft.spec.events}
     with Confirmations(settings) as confirmations:
-        records, applied = register(settings, drafts, existing)
+        records, applied = register(settings, drafts, earlier)
         confirmations.wait(events, applied, timeout_s)
     return records
 
 
-def _draft(settings: Settings, loaded: LoadedTrigger, default_namespace: str) -> TriggerRecord:
+def _check_author(draft: TriggerRecord, existing: TriggerRecord | None) -> None:
+    if existing is None or (draft.sensor is None) == (existing.sensor is None):
+        return
+    if existing.sensor is not None:
+        raise TriggerError(f"the trigger {draft.name} is that of a Metaflow flow's Sensor; choose another name")
+    raise TriggerError(
+        f"a trigger {draft.name} was deployed by hand: `headrace delete {draft.name}` makes room for the flow's"
+    )
+
+
+def _continues(draft: TriggerRecord, existing: TriggerRecord) -> bool:
+    return draft.sensor is None or draft.creation == existing.creation
+
+
+def _draft(settings: Settings, loaded: LoadedTrigger | DeployedFlow, default_namespace: str) -> TriggerRecord:
+    if isinstance(loaded, DeployedFlow):
+        return _flow_draft(settings, loaded)
     metadata, spec = loaded.file.metadata, loaded.file.spec
     try:
         name = trigger_name(metadata.name, metadata.namespace or default_namespace)
@@ -71,6 +93,20 @@ def _draft(settings: Settings, loaded: LoadedTrigger, default_namespace: str) ->
     except TriggerError as error:
         raise TriggerError(f"{loaded.source}: {error}") from None
     return draft
+
+
+def _flow_draft(settings: Settings, flow: DeployedFlow) -> TriggerRecord:
+    now_ms = time.time_ns() // 1_000_000
+    held = sync.draft(flow.sensor, flow.template_settings, settings.window_ms, settings.lateness_ms, now_ms)
+    if isinstance(held, RefusedTrigger):
+        raise TriggerError(held.refused)
+    events = {dependency.name for dependency in held.spec.events}
+    if events != flow.file_events:
+        raise TriggerError(
+            f"{held.name} is deployed for {', '.join(sorted(events))}, but its file waits for "
+            f"{', '.join(sorted(flow.file_events))}: `python FLOW argo-workflows create` deploys it anew"
+        )
+    return held
 
 
 def _with_flow(spec: TriggerSpec, loaded: LoadedTrigger) -> TriggerSpec:

@@ -21,9 +21,8 @@ from headrace.model.errors import NoBrokerError, TopicError, TriggerError
 from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.roles.health import Health
 from headrace.settings import Settings
-from headrace.stages.route import compile_trigger
-from headrace.stages.sensor import STATUS_ANNOTATION, compile_sensor, template_of, template_settings
-from headrace.stages.sync import Held, plan
+from headrace.stages.sensor import STATUS_ANNOTATION, template_of, template_settings
+from headrace.stages.sync import Held, draft, plan
 
 log = logging.getLogger(__name__)
 
@@ -126,27 +125,9 @@ class SensorSync:
             held = self._compiled[key] = (sensor, settings, self._draft(sensor, settings))
         return held[2]
 
-    def _draft(self, sensor: Object, template_annotations: dict[str, str]) -> Held:
-        metadata = sensor["metadata"]
-        name = f"{metadata['namespace']}/{metadata['name']}"
-        source = f"Sensor {name}"
-        try:
-            compiled = compile_sensor(sensor, template_annotations=template_annotations)
-            draft = TriggerRecord(
-                name=compiled.name,
-                # A Sensor that was deleted and made anew is another one, also if nobody saw it happen.
-                creation=metadata["uid"],
-                generation=1,
-                spec=compiled.spec,
-                starts={},
-                deployed_ms=time.time_ns() // 1_000_000,
-                source=source,
-                sensor=compiled.sensor,
-            )
-            compile_trigger(draft, self._settings.window_ms, self._settings.lateness_ms)
-        except TriggerError as error:
-            return RefusedTrigger(name=name, refused=str(error), source=source)
-        return draft
+    def _draft(self, sensor: Object, template_settings: dict[str, str]) -> Held:
+        now_ms = time.time_ns() // 1_000_000
+        return draft(sensor, template_settings, self._settings.window_ms, self._settings.lateness_ms, now_ms)
 
     def _register(self, drafts: list[TriggerRecord]) -> list[tuple[str, RefusedTrigger]]:
         """Register all together, which is fast; where that fails, one by one, so that none holds the others up."""

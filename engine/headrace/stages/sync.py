@@ -1,11 +1,15 @@
-"""Sync: what must be written so that the registry of triggers says what the Sensors say."""
+"""Sync: the triggers that Sensors are, and what must be written so that the registry says what the Sensors say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from headrace.model.errors import TriggerError
 from headrace.model.trigger import RefusedTrigger, TriggerRecord
+from headrace.stages.route import compile_trigger
+from headrace.stages.sensor import compile_sensor
 
 Held = TriggerRecord | RefusedTrigger
 
@@ -20,6 +24,39 @@ class Plan:
     """By name: refusals, and None for what is to be deleted."""
     taken: set[str] = field(default_factory=set)
     """Names that a trigger has which no Sensor made. It stays."""
+
+
+def draft(
+    sensor: Mapping[str, Any], template_settings: Mapping[str, str], window_ms: int, lateness_ms: int, now_ms: int
+) -> Held:
+    """Return the trigger that a Sensor is, not yet registered, or why it cannot be one.
+
+    Args:
+        sensor: the object as the API server has it.
+        template_settings: the settings for Headrace of the WorkflowTemplate that it starts.
+        window_ms, lateness_ms: the engine's defaults.
+        now_ms: the time of the deployment.
+    """
+    metadata = sensor["metadata"]
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    source = f"Sensor {name}"
+    try:
+        compiled = compile_sensor(sensor, template_annotations=template_settings)
+        record = TriggerRecord(
+            name=compiled.name,
+            # A Sensor that was deleted and made anew is another one, also if nobody saw it happen.
+            creation=metadata["uid"],
+            generation=1,
+            spec=compiled.spec,
+            starts={},
+            deployed_ms=now_ms,
+            source=source,
+            sensor=compiled.sensor,
+        )
+        compile_trigger(record, window_ms, lateness_ms)
+    except TriggerError as error:
+        return RefusedTrigger(name=name, refused=str(error), source=source)
+    return record
 
 
 def plan(found: Mapping[str, Held], held: Mapping[str, Held], watched: Callable[[str], bool]) -> Plan:

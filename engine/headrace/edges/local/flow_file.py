@@ -25,14 +25,23 @@ def load_flow(file: str) -> LoadedTrigger:
     Raises:
         TriggerError: the file is no flow, declares no trigger, or one that this version cannot honour.
     """
+    inspection = inspect_file(file)
+    return flow_trigger(inspection, Path(file), f"{file}:{inspection.line}" if inspection.line else file)
+
+
+def inspect_file(file: str) -> FlowInspection:
+    """Read what a Metaflow file declares. The file's code is run, as an import.
+
+    Raises:
+        TriggerError: the file is no flow.
+    """
     path = Path(file)
     if not path.is_file():
         raise TriggerError(f"{file} cannot be read: it {'is no file' if path.exists() else 'does not exist'}")
     try:
-        inspection = asyncio.run(inspect_flow(path))
+        return asyncio.run(inspect_flow(path))
     except TargetError as error:
         raise TriggerError(str(error)) from None
-    return flow_trigger(inspection, path, f"{file}:{inspection.line}" if inspection.line else file)
 
 
 def flow_trigger(inspection: FlowInspection, path: Path, source: str) -> LoadedTrigger:
@@ -62,13 +71,25 @@ def flow_trigger(inspection: FlowInspection, path: Path, source: str) -> LoadedT
         raise TriggerError(f"{source}: {error}") from None
 
 
+def declared_events(inspection: FlowInspection) -> list[str]:
+    """Return the names of the events that a flow waits for, as its deployment names them.
+
+    Raises:
+        TriggerError: it declares no trigger, or one that Metaflow cannot deploy.
+    """
+    trigger = _declared(inspection)
+    if trigger["decorator"] == "trigger":
+        return [event["name"] for event in trigger["triggers"]]
+    return [_end_event(inspection, upstream) for upstream in trigger["triggers"]]
+
+
 def _name(flow: str) -> str:
     """Name the trigger as Metaflow names the flow's template: Kubernetes has neither capitals nor underscores."""
     return flow.replace("_", "").lower()
 
 
-def _events(inspection: FlowInspection) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the trigger's dependencies, and what else should be known about them."""
+def _declared(inspection: FlowInspection) -> dict[str, Any]:
+    """Return the flow's one decorator that triggers it."""
     flow, declared = inspection.name, inspection.triggers
     if not declared:
         raise TriggerError(f"the flow {flow} has neither @trigger nor @trigger_on_finish, so no event can start it")
@@ -77,14 +98,19 @@ def _events(inspection: FlowInspection) -> tuple[list[dict[str, Any]], str | Non
             f"the flow {flow} has both @trigger and @trigger_on_finish, which Metaflow does not deploy: choose one"
         )
     (trigger,) = declared
-    decorator = f"@{trigger['decorator']}"
     if "error" in trigger:
         raise TriggerError(f"the flow {flow}: {trigger['error']}")
+    return trigger
+
+
+def _events(inspection: FlowInspection) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the trigger's dependencies, and what else should be known about them."""
+    trigger = _declared(inspection)
     if trigger.get("options"):
         options = ", ".join(trigger["options"])
         raise TriggerError(
-            f"the flow {flow}: {decorator} has the options {options}, which local runs do not honour: leave them away, "
-            "or write a trigger file with `run.flow`"
+            f"the flow {inspection.name}: @{trigger['decorator']} has the options {options}, which local runs do "
+            "not honour: leave them away, or write a trigger file with `run.flow`"
         )
     if trigger["decorator"] == "trigger":
         return _mapped(inspection, trigger["triggers"]), None

@@ -41,6 +41,8 @@ class FlowInspection:
     """Its @project's name."""
     branch: str | None = None
     """The branch of its project where no branch is asked for, such as `user.alice`."""
+    namespace: str = "default"
+    """The Kubernetes namespace in which Metaflow, as it is configured, deploys flows."""
     line: int | None = field(default=None, compare=False)
     """The line of its file where its class begins, decorators included, if known."""
 
@@ -138,5 +140,6 @@ async def _inspect(path: Path, python: str) -> FlowInspection:
         tuple(answer["triggers"]),
         answer["project"],
         answer["branch"],
+        answer["namespace"],
         answer["line"],
     )

@@ -3,7 +3,7 @@
 It runs in a process of its own, under the Python that has Metaflow, so it imports nothing of ours. The flow is started
 as `python FLOW` would start it, with one more command on Metaflow's own command line, which answers. So configurations,
 mutators and decorators have done their work by then, exactly as before a run. The answer has the keys name, parameters,
-triggers, project, branch and line (see `flow_inspection`), or only the key error.
+triggers, project, branch, namespace and line (see `flow_inspection`), or only the key error.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def _description(flow: Any) -> dict[str, Any]:
         "triggers": [_trigger(name, found) for name in _TRIGGER_DECORATORS for found in decorators.get(name, [])],
         "project": current.get("project_name"),
         "branch": current.get("branch_name"),
+        "namespace": importlib.import_module("metaflow.metaflow_config").KUBERNETES_NAMESPACE,
         "line": _line(type(flow)),
     }
 
