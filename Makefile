@@ -24,14 +24,8 @@ demo: install ## See events start runs: embedded Kafka, two Metaflow flows (ONCE
 	$(RUN)/headrace demo $(if $(ONCE),--once)
 
 test: install test-tools ## Run every test, on a real Kafka and a real Kubernetes API server
-ifdef PYTEST_ARGS
-	$(RUN)/python -m pytest $(PYTEST_ARGS)
-else
-	@# Most tests wait more than they compute; so those that share no server run beside the others.
-	@mkdir -p .pytest_cache; $(RUN)/python -m pytest -m apart >.pytest_cache/apart.log 2>&1 & apart=$$!; \
-		$(RUN)/python -m pytest -m "not apart"; shared=$$?; \
-		wait $$apart; ended=$$?; cat .pytest_cache/apart.log; exit $$((shared | ended))
-endif
+	@# Most tests wait more than they compute, so two at a time fit even two cores; their processes share the servers.
+	$(RUN)/python -m pytest $(or $(PYTEST_ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 unit: install ## Run the tests that need no Kafka and no API server
 	$(RUN)/python -m pytest tests/unit tests/contract $(PYTEST_ARGS)

@@ -115,6 +115,16 @@ def docker_kafka() -> Iterator[KafkaServer]:
 
 
 @contextmanager
+def new_kafka(state_dir: Path) -> Iterator[KafkaServer]:
+    """Run the official image where a Docker daemon answers, else the embedded Kafka; it creates no topic by itself.
+
+    Docker's branch is written against testcontainers' interface, and was not run on the machine where it was written.
+    """
+    with docker_kafka() if docker_answers() else embedded_kafka(state_dir, print) as server:
+        yield server
+
+
+@contextmanager
 def embedded_kafka(state_dir: Path, progress: Callable[[str], None] = nothing) -> Iterator[KafkaServer]:
     """Run the embedded Kafka with its data in `state_dir`, on a free port."""
     broker = EmbeddedKafka(state_dir, extra_properties=TEST_PROPERTIES)

@@ -1,8 +1,7 @@
 """Fixtures that hand a real Kafka to tests; one serves a whole session, so tests need topics of their own.
 
-`kafka` is, in this order: the broker that HEADRACE_TEST_BOOTSTRAP_SERVERS names; the official image, where a
-Docker daemon answers (written against testcontainers' interface, not run on the machine where it was
-written); the embedded Kafka.
+`kafka` is the broker that HEADRACE_TEST_BOOTSTRAP_SERVERS names; or, with `pytest -n`, the run's; or one of the
+session's own, in Docker where a daemon answers, else embedded.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,21 +20,15 @@ BOOTSTRAP_VARIABLE = "HEADRACE_TEST_BOOTSTRAP_SERVERS"
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.KafkaServer]:
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.KafkaServer]:
     """A Kafka for the whole session; it creates no topic by itself."""
-    given = os.environ.get(BOOTSTRAP_VARIABLE)
-    if given:
-        yield servers.KafkaServer(given)
-    elif servers.docker_answers():
-        with servers.docker_kafka() as server:
-            yield server
-    else:
-        yield from _embedded(tmp_path_factory.mktemp("kafka"))
-
-
-def _embedded(state_dir: Path) -> Iterator[servers.KafkaServer]:
+    shared = getattr(request.config, "workerinput", {}).get("servers", {})
+    address = os.environ.get(BOOTSTRAP_VARIABLE) or shared.get("kafka")
+    if address:
+        yield servers.KafkaServer(address)
+        return
     try:
-        with servers.embedded_kafka(state_dir, print) as server:
+        with servers.new_kafka(tmp_path_factory.mktemp("kafka")) as server:
             yield server
     except (EmbeddedKafkaFailed, KafkaJarsUnavailable) as error:
         pytest.fail(
