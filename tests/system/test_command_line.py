@@ -202,10 +202,14 @@ def test_a_deployment_that_no_router_confirms_says_so(idle_engine: Engine, tenan
 
 
 def test_status_names_the_roles_that_are_missing(idle_engine: Engine) -> None:
+    def status() -> Said:
+        return idle_engine.here("status", "--json").expect(1)
+
     (route,) = idle_engine.start_and_wait("route")
-    status = idle_engine.here("status", "--json").expect(1)
-    assert [(row["role"], row["pid"], row["ready"]) for row in status.rows] == [("route", route.pid, True)]
-    assert status.stderr == "not ready: join, submit\n"
+    # A role announces itself each second, so that the command may know later than the role's own address.
+    idle_engine.wait_until(lambda: [row["ready"] for row in status().rows] == [True], "the announcement")
+    assert [(row["role"], row["pid"]) for row in status().rows] == [("route", route.pid)]
+    assert status().stderr == "not ready: join, submit\n"
 
 
 def test_unknown_names_are_refused_with_one_sentence(tenant: Tenant) -> None:
