@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from headrace.edges.faust.app import EXIT_STATUS
 from tests.support.engine import COMMAND, ROLES, Engine, RoleProcess
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,8 @@ class Fleet:
         self._waiting: list[tuple[float, str]] = []
         """When processes that ended start again, and their roles."""
         self._started = 0
+        self._ended_by_design: set[Path] = set()
+        """Logs of processes that ended themselves so as not to do harm, which say where in the code that was."""
         self._stop = threading.Event()
         self._tending = threading.Thread(target=self._tend, name="fleet", daemon=True)
         self._tending.start()
@@ -101,8 +104,8 @@ class Fleet:
                     process.kill()
 
     def tracebacks(self) -> list[str]:
-        """Name the logs with a traceback. A join that ends itself writes one, by design."""
-        logs = sorted(self.engine.directory.glob("*.log"))
+        """Name the logs in which something failed that nobody had thought of."""
+        logs = sorted(set(self.engine.directory.glob("*.log")) - self._ended_by_design)
         return [path.name for path in logs if "Traceback" in path.read_text(errors="replace")]
 
     def _new(self, role: str) -> RoleProcess:
@@ -123,6 +126,8 @@ class Fleet:
                     for process in [process for process in processes if process.ended]:
                         processes.remove(process)
                         self.ended[f"{role} {process.status}"] += 1
+                        if process.status == EXIT_STATUS:
+                            self._ended_by_design.add(process.log)
                         self._waiting.append((now_s + RESTART_DELAY_S, role))
                 due = [role for due_s, role in self._waiting if due_s <= now_s]
                 self._waiting = [(due_s, role) for due_s, role in self._waiting if due_s > now_s]

@@ -155,3 +155,4 @@ def judge(made: World, load: Load, verdict: Verdict) -> None:
     # Ticks keep the join's topic moving, so its lag is zero between two of them.
     verdict.lag = min(lags)
     verdict.ended, verdict.watch_gaps = dict(made.fleet.ended), made.watch.gaps
+    verdict.failures += [f"a traceback is in {name}" for name in made.fleet.tracebacks()]
