@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help install demo test unit lint format schemas latency flows clean
+.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas latency flows clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,21 @@ format: install ## Format the code
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
+chaos: install test-tools ## Break the real parts under load and count the Workflows (SETS, FAULTS, SEEDS, SEED, RATE)
+	$(RUN)/python -m tests.chaos --sets $(SETS) --faults $(FAULTS) --seeds $(SEEDS) --seed $(SEED) --rate $(RATE)
+chaos: SETS ?= 10000
+chaos: FAULTS ?= 20
+chaos: SEEDS ?= 3
+chaos: SEED ?= 1
+chaos: RATE ?= 30
+
+chaos-ci: install test-tools ## The same in small: one seed, every kind of fault once
+	$(RUN)/python -m tests.chaos --sets 1500 --seeds 1 --rate 15
+
+soak: install test-tools ## Load and faults for HOURS, after which nothing may have grown
+	$(RUN)/python -m tests.chaos.soak --hours $(HOURS)
+soak: HOURS ?= 1
+
 schemas: install ## Generate schemas/ from the models
 	$(RUN)/python -m headrace.operations.schemas schemas
 
@@ -57,4 +72,4 @@ flows: install test-tools ## Measure what 500 Metaflow flows cost in memory and 
 	$(RUN)/python -m benchmarks.many_flows
 
 clean: ## Remove what was installed and built here
-	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools .chaos .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

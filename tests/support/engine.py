@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from headrace.cli.main import main
-from tests.support.kafka import wait_until
+from tests.support.kafka import DEADLINE_S, wait_until
 
 ROLES = ("route", "join", "submit")
 COMMAND = (sys.executable, "-m", "headrace")
@@ -93,12 +93,15 @@ def here(environment: Mapping[str, str], *arguments: str, stdin: str = "") -> Sa
 class RoleProcess:
     """One process of one role; its log goes to a file."""
 
-    def __init__(self, role: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, role: str, environment: Mapping[str, str], log: Path, command: Sequence[str] = (*COMMAND, "run")
+    ) -> None:
+        """Start it; `command` is completed by the role's name."""
         self.role = role
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, "run", role],
+                [*command, role],
                 env=dict(environment),
                 cwd=log.parent,
                 stdin=subprocess.DEVNULL,
@@ -107,12 +110,25 @@ class RoleProcess:
             )
 
     @property
+    def name(self) -> str:
+        """Which one of its engine it is."""
+        return self.log.stem
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
     @property
     def ended(self) -> bool:
         return self._process.poll() is not None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it as a crash does, without any chance to tidy up."""
@@ -263,7 +279,7 @@ class Engine:
         )
         return Said(arguments, ended.returncode, ended.stdout, ended.stderr)
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Return once the condition holds; a role that ended meanwhile, or the deadline, fails with the logs."""
 
         def holds() -> bool:
@@ -272,7 +288,7 @@ class Engine:
             return condition()
 
         try:
-            wait_until(holds, what)
+            wait_until(holds, what, deadline_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log_tails()}") from None
 

@@ -173,10 +173,14 @@ def _setting_name(librdkafka_property: str) -> str:
     return "HEADRACE_KAFKA_" + librdkafka_property.upper().replace(".", "_")
 
 
-def create_topics(client_properties: Mapping[str, str], partitions: Mapping[str, int]) -> None:
-    """Create the topics (name to number of partitions) and return once Kafka has confirmed each of them."""
+def create_topics(client_properties: Mapping[str, str], partitions: Mapping[str, int], **config: str) -> None:
+    """Create the topics (name to number of partitions) and return once Kafka has confirmed each of them.
+
+    Underscores in the names of `config` stand for dots.
+    """
     admin = AdminClient(dict(client_properties))
-    topics = [NewTopic(name, count, replication_factor=1) for name, count in partitions.items()]
+    settings = {name.replace("_", "."): value for name, value in config.items()}
+    topics = [NewTopic(name, count, replication_factor=1, config=settings) for name, count in partitions.items()]
     for created in admin.create_topics(topics, operation_timeout=DEADLINE_S).values():
         created.result(DEADLINE_S)
 
@@ -205,11 +209,11 @@ def read(client_properties: Mapping[str, str], topic: str, count: int) -> list[b
         return [record.value() for record in records]
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Return once the condition holds; fail with what was awaited when the deadline passes."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {DEADLINE_S:g} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {deadline_s:g} s"
         time.sleep(0.02)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,27 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Weather:
+    """What befalls requests for as long as it lasts."""
+
+    part: str = ""
+    """Text that the request's method, path and query must hold."""
+    share: float = 1.0
+    """How many of these requests it hits."""
+    status: int | None = None
+    """Answered in the server's place."""
+    reaches_server: bool = True
+    """Whether the server hears of the request at all; the connection breaks otherwise."""
+    delay_s: float = 0.0
+    """How long the server's answer is withheld."""
+    answer_lost: bool = False
+    """Whether the connection then breaks, instead of the answer being passed on."""
+
+
+FAIR = Weather(part="no request holds this")
+
+
 class KubeGateway:
     """Passes requests on to the API server: ``async with KubeGateway(kube) as gateway: ...``."""
 
@@ -38,6 +60,10 @@ class KubeGateway:
         """Method, path and query of each request so far."""
         self.connections: set[asyncio.Transport] = set()
         """Each connection that a request came by."""
+        self.weather = FAIR
+        """May be set from any thread."""
+        self.creating = 0
+        """Creations that the server has not answered yet."""
         self._server = server
         self._faults: list[Fault] = []
         self._streams: set[asyncio.Transport] = set()
@@ -107,15 +133,36 @@ class KubeGateway:
             return web.Response(status=fault.status, body=fault.body, headers=fault.headers)
         if self._closing:
             return web.Response(status=502)
+        weather = self.weather if self.weather.part in text and random.random() < self.weather.share else FAIR
+        if weather.status is not None:
+            status = {"kind": "Status", "status": "Failure", "message": "the weather", "code": weather.status}
+            return web.json_response(status, status=weather.status)
+        if not weather.reaches_server:
+            transport.abort()
+            return web.Response(status=502)
+        self.creating += request.method == "POST"
+        try:
+            answer = await self._forward(request)
+        except aiohttp.ClientError:
+            # The server is away: as with a load balancer before it.
+            return web.Response(status=502)
+        finally:
+            self.creating -= request.method == "POST"
+        async with answer:
+            await asyncio.sleep(weather.delay_s)
+            if weather.answer_lost:
+                transport.abort()
+                return web.Response(status=502)
+            return await self._pass_on(answer, request, transport)
+
+    async def _forward(self, request: web.Request) -> aiohttp.ClientResponse:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         url = self._server.url + request.raw_path
         body = await request.read()
         opening = asyncio.create_task(self._open(request.method, url, body, headers))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
-        answer = await opening
-        async with answer:
-            return await self._pass_on(answer, request, transport)
+        return await opening
 
     async def _open(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         return await self._client.request(method, url, data=body or None, headers=headers)

@@ -36,11 +36,9 @@ class WorkflowWatch:
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
-        listed = cast(
-            KubeObject,
-            self._api.list_namespaced_custom_object(ARGO_GROUP, ARGO_VERSION, self._namespace, "workflows"),
-        )
-        self._seen = {workflow["metadata"]["uid"]: workflow for workflow in listed["items"]}
+        listed = self._list()
+        for workflow in listed["items"]:
+            self._note(workflow)
         self._resource_version = listed["metadata"]["resourceVersion"]
         self._thread.start()
         return self
@@ -87,6 +85,14 @@ class WorkflowWatch:
                 f"The watch of Workflows in namespace {self._namespace} broke and may have missed some; "
                 "run the test again."
             ) from self._failure
+
+    def _list(self) -> KubeObject:
+        listed = self._api.list_namespaced_custom_object(ARGO_GROUP, ARGO_VERSION, self._namespace, "workflows")
+        return cast(KubeObject, listed)
+
+    def _note(self, workflow: KubeObject) -> None:
+        """Take in one Workflow as it is now."""
+        self._seen[workflow["metadata"]["uid"]] = workflow
 
     def _run(self) -> None:
         try:
@@ -139,7 +145,7 @@ class WorkflowWatch:
         with self._changed:
             self._resource_version = metadata["resourceVersion"]
             if event["type"] != "BOOKMARK":
-                self._seen[metadata["uid"]] = event["object"]
+                self._note(event["object"])
                 self._changed.notify_all()
 
 

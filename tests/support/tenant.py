@@ -40,15 +40,21 @@ class Tenant:
         self.client = dict(client_properties)
         self.suffix = uuid.uuid4().hex[:8]
         self.namespace = f"tenant-{self.suffix}"
-        self._admin = AdminClient({**self.client})
         create_namespace(kube, self.namespace)
+
+    def _admin(self) -> AdminClient:
+        """Return a new client: librdkafka's never again learn of a group once its only broker was restarted.
+
+        Keep it until its answers have come; they do not come once it is gone.
+        """
+        return AdminClient({**self.client})
 
     def event(self, word: str) -> str:
         """Return an event's name that no other tenant has."""
         return f"{word}-{self.suffix}"
 
-    def create_topics(self, partitions: Mapping[str, int]) -> None:
-        create_topics(self.client, partitions)
+    def create_topics(self, partitions: Mapping[str, int], **config: str) -> None:
+        create_topics(self.client, partitions, **config)
 
     def template(self, name: str, parameters: Mapping[str, str | None]) -> None:
         create_workflow_template(self.kube, self.namespace, name, parameters)
@@ -137,7 +143,7 @@ class Tenant:
         finally:
             reader.close()
 
-    def settle(self, *events: str) -> None:
+    def settle(self, *events: str, deadline_s: float = DEADLINE_S) -> None:
         """Return once everything in these topics, and all that it led to, has been handled by every role.
 
         The order matters: a role commits only what it has handed on, so what lies in the next topic when the role
@@ -153,17 +159,20 @@ class Tenant:
             self.engine.wait_until(
                 lambda group=f"{prefix}{role}", ends=ends: self._has_committed(group, ends),  # type: ignore[misc]
                 f"the role {role}'s end of its work on {topics}",
+                deadline_s,
             )
 
     def _ends(self, topics: list[str]) -> dict[Place, int]:
-        metadata = self._admin.list_topics(timeout=DEADLINE_S).topics
+        admin = self._admin()
+        metadata = admin.list_topics(timeout=DEADLINE_S).topics
         asked = {TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in metadata[t].partitions}
-        found = self._admin.list_offsets(asked).items()
+        found = admin.list_offsets(asked).items()
         return {(at.topic, at.partition): future.result().offset for at, future in found}
 
     def _has_committed(self, group: str, ends: Mapping[Place, int]) -> bool:
         asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])]
-        answer = self._admin.list_consumer_group_offsets(asked)[group].result()
+        admin = self._admin()
+        answer = admin.list_consumer_group_offsets(asked)[group].result()
         # An empty partition has no committed offset, and needs none.
         return all(max(at.offset, 0) >= ends[(at.topic, at.partition)] for at in answer.topic_partitions)
 

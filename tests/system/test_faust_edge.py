@@ -63,6 +63,19 @@ def test_workers_share_the_partitions_and_take_them_over_with_their_states(run: 
     run.assert_exact()
 
 
+def test_a_worker_that_is_stopped_amid_a_rebalance_ends_without_a_complaint(run: JoinRun) -> None:
+    run.create_topics()
+    with run.worker() as first:
+        first.wait_until_it_holds(PARTITIONS)
+        seen = len(first.said)
+        with run.worker() as second:
+            first.wait_until_said(lambda facts: facts.get("recovered") is False, after=seen)
+            first.stop()
+            assert "Traceback" not in first.log_tail()
+            second.wait_until_it_holds(PARTITIONS)
+            second.stop()
+
+
 def test_a_frozen_worker_that_lost_its_partitions_ends_without_writing(run: JoinRun) -> None:
     run.create_topics()
     run.send_many(40)

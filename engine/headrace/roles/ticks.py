@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import orjson
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.edges import metrics
@@ -45,11 +46,16 @@ class TickAuthor:
             log.warning("%s", error)
 
     def time_ms(self, events: frozenset[str], now_ms: int) -> int | None:
-        """Return join time; None while some partition has not been heard of."""
+        """Return join time; None while some partition has not been heard of, or Kafka does not tell how many exist."""
         if not events:
             return now_ms
         if self._counted is None or self._counted[0] != events or now_ms - self._counted[1] > COUNT_INTERVAL_MS:
-            self._counts = partition_counts(self._admin, set(events))
+            try:
+                self._counts = partition_counts(self._admin, set(events))
+            except KafkaException as error:
+                # Join time stands still until Kafka answers; a router that ended here would only come back later.
+                log.warning("no tick, since Kafka does not tell the event topics' partitions: %s", error.args[0].str())
+                return None
             self._counted = (events, now_ms)
         partitions = {(topic, p) for topic, count in self._counts.items() for p in range(count)}
         stalled = self._progress.stalled(partitions, now_ms, self._stalled_after_ms)

@@ -125,6 +125,10 @@ class JoinConsumer(driver.Consumer):
                     continue
                 with contextlib.suppress(ReadingStopped):
                     await self._deliver(await self.read(tps))
+        except asyncio.CancelledError:
+            # Amid a rebalance Faust takes this for a crash, and fails at starting anew what is to stop.
+            if not fetcher.should_stop:
+                raise
         except Exception as error:
             self.app.join.fail(error)
             raise
