@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import orjson
-from confluent_kafka.admin import AdminClient
 
 from headrace.edges import metrics
-from headrace.edges.kafka.topics import partition_counts
 from headrace.model.errors import RecordError
 from headrace.stages.progress import Progress, TopicPartition, decode_report
 
@@ -20,14 +19,14 @@ COUNT_INTERVAL_MS = 15_000
 class TickAuthor:
     """Hears every router's reports and says what join time is. Made anew with each ownership."""
 
-    def __init__(self, admin: AdminClient, stalled_after_ms: int) -> None:
+    def __init__(self, partition_counts: Callable[[set[str]], dict[str, int]], stalled_after_ms: int) -> None:
         """Begin to listen.
 
         Args:
-            admin: to learn how many partitions the event topics have.
+            partition_counts: tells how many partitions the event topics have.
             stalled_after_ms: a partition that does not move for this long holds join time back no longer.
         """
-        self._admin = admin
+        self._partition_counts = partition_counts
         self._stalled_after_ms = stalled_after_ms
         self._progress = Progress()
         self._counts: dict[str, int] = {}
@@ -49,7 +48,7 @@ class TickAuthor:
         if not events:
             return now_ms
         if self._counted is None or self._counted[0] != events or now_ms - self._counted[1] > COUNT_INTERVAL_MS:
-            self._counts = partition_counts(self._admin, set(events))
+            self._counts = self._partition_counts(set(events))
             self._counted = (events, now_ms)
         partitions = {(topic, p) for topic, count in self._counts.items() for p in range(count)}
         stalled = self._progress.stalled(partitions, now_ms, self._stalled_after_ms)
