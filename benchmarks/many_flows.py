@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.joined_latency import wait_for
+from headrace.edges.kafka.access import KafkaAccess
 from headrace.edges.kafka.trigger_feed import TriggerFeed
 from headrace.operations.deploy import Confirmations
 from headrace.settings import Settings, load
@@ -65,7 +66,7 @@ def copies(sensor: dict[str, Any], count: int, first: int) -> Iterator[dict[str,
 
 def seconds_to_listen(settings: Settings, server: KubeServer, sensor: dict[str, Any]) -> float:
     """Create a Sensor; return the seconds until every partition's router has confirmed its trigger."""
-    feed = TriggerFeed(settings)
+    feed = TriggerFeed(KafkaAccess(settings))
     feed.read_to_end()
     try:
         with Confirmations(settings) as confirmations:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, consumer, header_pairs, watermarks
+from headrace.edges.clock import Clock
+from headrace.edges.crossing import Crossing
+from headrace.edges.kafka.access import Kafka
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, header_pairs, watermarks
 from headrace.roles.handover import Handover
 from headrace.roles.ledger import Ledger, read_ledger
-from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +44,20 @@ class FiringFeed:
     the loop would wait for the rebalance.
     """
 
-    def __init__(self, settings: Settings, owner: Owner) -> None:
+    def __init__(self, kafka: Kafka, owner: Owner, crossing: Crossing, clock: Clock) -> None:
         """Prepare; nothing is read before `start`."""
-        self._settings = settings
+        self._kafka = kafka
+        self._topic = kafka.names.firings
+        self._crossing = crossing
+        self._clock = clock
         self._owner = owner
         self._handovers: dict[int, Handover] = {}
         self._released: dict[int, int] = {}
         """Partition -> next offset, which the polling thread is to store."""
         self._holding_back = False
         self._leaving = False
-        self._consumer = consumer(
-            settings,
-            group_id=settings.topics.group("submit"),
+        self._consumer = kafka.consumer(
+            group_id=kafka.names.group("submit"),
             partition_assignment_strategy="cooperative-sticky",
             enable_auto_commit="true",
             auto_commit_interval_ms="500",
@@ -64,11 +66,10 @@ class FiringFeed:
             fetch_queue_backoff_ms="20",
         )
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Join the group; `loop` is the owner's."""
-        self._loop = loop
+    def start(self) -> None:
+        """Join the group."""
         self._consumer.subscribe(
-            [self._settings.topics.firings],
+            [self._topic],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
@@ -76,7 +77,7 @@ class FiringFeed:
 
     async def poll(self, count_max: int, timeout_s: float) -> list[Message]:
         """Return up to `count_max` firings, after `timeout_s` seconds at the latest; with 0, stay a member."""
-        return await asyncio.to_thread(self._poll, count_max, timeout_s)
+        return await self._crossing.away(lambda: self._poll(count_max, timeout_s))
 
     def done(self, partition: int, offset: int) -> None:
         """Release a firing's offset: its outcome is durable."""
@@ -87,7 +88,7 @@ class FiringFeed:
 
     async def close(self) -> None:
         """Commit and leave the group."""
-        await asyncio.to_thread(self._close)
+        await self._crossing.away(self._close)
 
     def _close(self) -> None:
         self._store_released()
@@ -98,7 +99,7 @@ class FiringFeed:
         while self._released:
             partition, offset = self._released.popitem()
             try:
-                self._consumer.store_offsets(offsets=[TopicPartition(self._settings.topics.firings, partition, offset)])
+                self._consumer.store_offsets(offsets=[TopicPartition(self._topic, partition, offset)])
             except KafkaException as error:
                 # Revoked in between: the next owner reads these firings again, and the ledger knows them.
                 log.info("offset %d of partition %d is not stored: %s", offset, partition, error)
@@ -143,16 +144,16 @@ class FiringFeed:
         for at in committed:
             low, _ = watermarks(client, at)
             at.offset = at.offset if at.offset >= 0 else low
-            ledgers[at.partition] = read_ledger(self._settings, at.partition, at.offset, time.time_ns() // 1_000_000)
+            ledgers[at.partition] = read_ledger(self._kafka, at.partition, at.offset, self._clock.now_ms())
             self._handovers[at.partition] = Handover()
-        asyncio.run_coroutine_threadsafe(self._owner.assigned(ledgers), self._loop).result()
+        self._crossing.back(self._owner.assigned(ledgers))
         client.incremental_assign(committed)
         if self._holding_back:
             client.pause(committed)
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {at.partition for at in partitions}
-        asyncio.run_coroutine_threadsafe(self._owner.revoked(revoked), self._loop).result()
+        self._crossing.back(self._owner.revoked(revoked))
         self._store_released()
         try:
             client.commit(asynchronous=False)
@@ -163,7 +164,7 @@ class FiringFeed:
 
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("this submitter lost its place in the group; its firings are read again by others")
-        asyncio.run_coroutine_threadsafe(self._owner.revoked({at.partition for at in partitions}), self._loop).result()
+        self._crossing.back(self._owner.revoked({at.partition for at in partitions}))
         self._forget(client, partitions)
 
     def _forget(self, client: Consumer, partitions: list[TopicPartition]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from headrace.edges import metrics
 from headrace.edges.faust.app import Frame as RawFrame
@@ -20,8 +22,10 @@ from headrace.model.errors import RecordError
 from headrace.model.event import Position
 from headrace.model.frame import Frame, Tick, decode
 from headrace.model.names import firing_partition_of
+from headrace.model.topics import TopicNames
 from headrace.roles.health import Health
 from headrace.settings import Settings
+from headrace.stages.changelog import Change
 from headrace.stages.join import Joined, JoinState
 
 log = logging.getLogger(__name__)
@@ -31,43 +35,39 @@ COMMITTED_WITHIN_S = 30.0
 """Ticks come each second, so a join that has not committed for this long makes no progress."""
 
 
-class Joiner:
-    """One join process."""
+class JoinWriter(Protocol):
+    """What decisions are made durable through: the join's producer and its table together."""
 
-    def __init__(self, settings: Settings, partitions: dict[str, int], health: Health, data: Path) -> None:
-        """Prepare a join; `data` is a directory for Faust, which keeps nothing of worth there."""
-        self._names = settings.topics
-        self._firing_partitions = partitions[self._names.firings]
-        self._health = health
-        self._app: JoinApp[JoinState] = JoinApp(
-            properties=settings.client(),
-            group=self._names.group("join"),
-            matches_topic=self._names.matches,
-            changelog_topic=self._names.joins,
-            new_state=JoinState,
-            on_frame=self._apply,
-            next_offset=lambda state: state.next_offset,
-            output_topics=(self._names.firings, self._names.dead_letters),
-            data_dir=data,
-        )
+    def send_all(self, records: Iterable[Outgoing]) -> Awaitable[None]:
+        """Send records in order; what is returned is done when all are delivered."""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Join until `stop` is set, then give everything back cleanly."""
-        beating = asyncio.create_task(self._beat(), name="health")
-        try:
-            await self._app.run(stop)
-        finally:
-            beating.cancel()
+    def write(self, partition: int, changes: Iterable[Change]) -> object:
+        """Write changes of a partition's state to the changelog, in order, without waiting."""
 
-    async def _apply(self, state: JoinState, raw: RawFrame) -> None:
+
+class Decisions:
+    """Applies records to states and carries out what follows, in the order that keeps it exact."""
+
+    def __init__(self, names: TopicNames, firing_partitions: int, writer: JoinWriter) -> None:
+        """Write to the topics `names`, of which the firings have `firing_partitions`, through `writer`."""
+        self._names = names
+        self._firing_partitions = firing_partitions
+        self._writer = writer
+
+    async def apply(self, state: JoinState, raw: RawFrame) -> None:
+        """Apply one record; when this returns, its firings and dead letters are delivered, and its changes sent.
+
+        Raises:
+            HeadraceError: the record leaves a gap, or something may not be written; the process must start anew.
+        """
         record, unreadable = _decode(self._names.matches, raw)
         joined = state.apply(raw.offset, record)
         joined.dead_letters.extend(unreadable)
         outgoing = self._outgoing(joined)
         if outgoing:
-            await self._app.producer.send_all(outgoing)
-        self._app.table.write(raw.partition, joined.changes)
-        self._count(state, joined)
+            await self._writer.send_all(outgoing)
+        self._writer.write(raw.partition, joined.changes)
+        _count(state, joined)
 
     def _outgoing(self, joined: Joined) -> list[Outgoing]:
         firings, dead_letters = self._names.firings, self._names.dead_letters
@@ -85,16 +85,46 @@ class Joiner:
         )
         return outgoing
 
-    def _count(self, state: JoinState, joined: Joined) -> None:
-        for decision, count in joined.counts.items():
-            metrics.JOIN_DECISIONS.labels(decision).inc(count)
-        for letter in joined.dead_letters:
-            metrics.DEAD_LETTERS.labels("join", letter.reason).inc()
-        if joined.firings:
-            metrics.FIRINGS.labels("join").inc(len(joined.firings))
-        metrics.JOIN_KEYS.labels(state.partition).set(len(state.heads))
-        if state.time_ms is not None:
-            metrics.JOIN_TIME.labels(state.partition).set(state.time_ms / 1000)
+
+def _count(state: JoinState, joined: Joined) -> None:
+    for decision, count in joined.counts.items():
+        metrics.JOIN_DECISIONS.labels(decision).inc(count)
+    for letter in joined.dead_letters:
+        metrics.DEAD_LETTERS.labels("join", letter.reason).inc()
+    if joined.firings:
+        metrics.FIRINGS.labels("join").inc(len(joined.firings))
+    metrics.JOIN_KEYS.labels(state.partition).set(len(state.heads))
+    if state.time_ms is not None:
+        metrics.JOIN_TIME.labels(state.partition).set(state.time_ms / 1000)
+
+
+class Joiner:
+    """One join process."""
+
+    def __init__(self, settings: Settings, partitions: dict[str, int], health: Health, data: Path) -> None:
+        """Prepare a join; `data` is a directory for Faust, which keeps nothing of worth there."""
+        names = settings.topics
+        self._health = health
+        self._app: JoinApp[JoinState] = JoinApp(
+            properties=settings.client(),
+            group=names.group("join"),
+            matches_topic=names.matches,
+            changelog_topic=names.joins,
+            new_state=JoinState,
+            on_frame=lambda state, frame: self._decisions.apply(state, frame),
+            next_offset=lambda state: state.next_offset,
+            output_topics=(names.firings, names.dead_letters),
+            data_dir=data,
+        )
+        self._decisions = Decisions(names, partitions[names.firings], self._app)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Join until `stop` is set, then give everything back cleanly."""
+        beating = asyncio.create_task(self._beat(), name="health")
+        try:
+            await self._app.run(stop)
+        finally:
+            beating.cancel()
 
     async def _beat(self) -> None:
         started = False

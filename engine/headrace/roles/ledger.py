@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, consumer, read_to_end, watermarks
+from headrace.edges.kafka.access import Kafka
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, read_to_end, watermarks
 from headrace.model import bounds
 from headrace.model.errors import RecordError
 from headrace.model.run import Run, RunState
-from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class Ledger:
         return state not in (RunState.REFUSED, RunState.FAILED, RunState.UNKNOWN) if retry else True
 
 
-def read_ledger(settings: Settings, partition: int, committed: int, now_ms: int) -> Ledger:
+def read_ledger(kafka: Kafka, partition: int, committed: int, now_ms: int) -> Ledger:
     """Read a partition of `headrace.runs` back.
 
     Args:
-        settings: where Kafka is.
+        kafka: where it is read from.
         partition: of the firings, and of the runs.
         committed: the next firing's offset; the ledger reaches from 24 h before it.
         now_ms: stands for its time where no firing waits.
@@ -59,10 +59,11 @@ def read_ledger(settings: Settings, partition: int, committed: int, now_ms: int)
     Raises:
         NoBrokerError: Kafka does not answer.
     """
-    client = consumer(settings, group_id=f"{settings.topics.prefix}ledger-reader")
+    names = kafka.names
+    client = kafka.consumer(group_id=f"{names.prefix}ledger-reader")
     try:
-        oldest_ms = _time_of(client, TopicPartition(settings.topics.firings, partition, committed), now_ms)
-        asked = TopicPartition(settings.topics.runs, partition, max(0, oldest_ms - REACH_MS))
+        oldest_ms = _time_of(client, TopicPartition(names.firings, partition, committed), now_ms)
+        asked = TopicPartition(names.runs, partition, max(0, oldest_ms - REACH_MS))
         start = client.offsets_for_times([asked], timeout=REQUEST_TIMEOUT_S)[0]
         ledger = Ledger()
         if start.offset >= 0:
@@ -73,10 +74,7 @@ def read_ledger(settings: Settings, partition: int, committed: int, now_ms: int)
         client.close()
 
 
-def _time_of(client: object, at: TopicPartition, now_ms: int) -> int:
-    from confluent_kafka import Consumer
-
-    assert isinstance(client, Consumer)
+def _time_of(client: Consumer, at: TopicPartition, now_ms: int) -> int:
     _, end = watermarks(client, at)
     if at.offset >= end:
         return now_ms

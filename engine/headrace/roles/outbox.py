@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 
 from headrace.edges import metrics
-from headrace.edges.faust.fenced_producer import producer_properties
+from headrace.edges.clock import Clock
+from headrace.edges.kafka.access import Kafka
 from headrace.model import bounds
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.errors import HeadraceError
@@ -15,7 +14,6 @@ from headrace.model.firing import Firing
 from headrace.model.frame import Match, encode_frame
 from headrace.model.names import firing_partition_of, partition_of
 from headrace.roles.turns import Turn, Turns
-from headrace.settings import Settings
 from headrace.stages.pace import Pace
 
 DELIVERY_TIMEOUT_S = 120.0
@@ -27,12 +25,13 @@ _WAIT_S = 0.05
 class Outbox:
     """Everything that a router writes. Used from the router's thread only."""
 
-    def __init__(self, settings: Settings, partitions: dict[str, int]) -> None:
+    def __init__(self, kafka: Kafka, partitions: dict[str, int], clock: Clock) -> None:
         """Connect lazily; `partitions` are the internal topics' counts."""
-        self._names = settings.topics
+        self._names = kafka.names
+        self._clock = clock
         self._match_partitions = partitions[self._names.matches]
         self._firing_partitions = partitions[self._names.firings]
-        self._producer = Producer({**producer_properties(settings.client(), DELIVERY_TIMEOUT_S), "linger.ms": "0"})
+        self._producer = kafka.producer(DELIVERY_TIMEOUT_S)
         self._turns = Turns()
         self._pace = Pace()
         self._frames: dict[int, list[Match]] = {}
@@ -52,7 +51,7 @@ class Outbox:
     @property
     def wait_s(self) -> float | None:
         """How long the gathered matches have to wait before they may leave, seconds; None where there are none."""
-        return self._pace.wait_s(time.monotonic()) if self._frames else None
+        return self._pace.wait_s(self._clock.elapsed_s()) if self._frames else None
 
     def match(self, match: Match) -> None:
         """Gather one match for its partition's next frame."""
@@ -95,14 +94,14 @@ class Outbox:
     def flush(self) -> None:
         """Let every gathered match leave, and end the turn."""
         if self._frames:
-            self._pace.sent(len(self._frames), time.monotonic())
+            self._pace.sent(len(self._frames), self._clock.elapsed_s())
             for partition in list(self._frames):
                 self._send_frame(partition)
         self._turns.close()
 
     def flush_when_due(self) -> None:
         """Flush, unless the frames have to wait for their interval."""
-        if self._pace.wait_s(time.monotonic()) == 0.0:
+        if self._pace.wait_s(self._clock.elapsed_s()) == 0.0:
             self.flush()
 
     def settle(self, timeout_s: float = 0.0) -> list[Turn]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from headrace.edges.crossing import Crossing
+from headrace.edges.kafka.access import Kafka
 from headrace.edges.kafka.trigger_feed import TriggerChange, TriggerFeed
-from headrace.settings import Settings
 
 FOLLOW_INTERVAL_S = 0.1
 
@@ -14,10 +15,11 @@ FOLLOW_INTERVAL_S = 0.1
 class PausedTriggers:
     """The names of the paused triggers, at most a fraction of a second old."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, kafka: Kafka, crossing: Crossing) -> None:
         """Know nothing before `start`."""
         self.names: set[str] = set()
-        self._feed = TriggerFeed(settings)
+        self._feed = TriggerFeed(kafka)
+        self._crossing = crossing
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -26,7 +28,7 @@ class PausedTriggers:
         Raises:
             NoBrokerError: Kafka does not answer.
         """
-        self._take(await asyncio.to_thread(self._feed.read_to_end))
+        self._take(await self._crossing.away(self._feed.read_to_end))
         self._following = asyncio.create_task(self._follow(), name="paused triggers")
 
     async def close(self) -> None:
@@ -35,11 +37,11 @@ class PausedTriggers:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
-        await asyncio.to_thread(self._feed.close)
+        await self._crossing.away(self._feed.close)
 
     async def _follow(self) -> None:
         while True:
-            self._take(await asyncio.to_thread(self._feed.poll, FOLLOW_INTERVAL_S))
+            self._take(await self._crossing.away(lambda: self._feed.poll(FOLLOW_INTERVAL_S)))
 
     def _take(self, changes: list[TriggerChange]) -> None:
         for change in changes:

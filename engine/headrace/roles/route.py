@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import uuid
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.edges import metrics
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, consumer, raw_record
+from headrace.edges.clock import Clock, SystemClock
+from headrace.edges.kafka.access import Kafka, KafkaAccess
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, raw_record
 from headrace.edges.kafka.trigger_feed import TriggerChange, TriggerFeed
 from headrace.model.dead_letter import DeadLetter, dead_letter, event_dead_letter
 from headrace.model.errors import HeadraceError, TriggerError
@@ -42,32 +43,36 @@ _LOST_OFFSETS = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 class Router:
     """One router. Everything but the librdkafka threads runs in the thread that calls `run`."""
 
-    def __init__(self, settings: Settings, partitions: dict[str, int], health: Health) -> None:
+    def __init__(
+        self, settings: Settings, kafka: Kafka, clock: Clock, partitions: dict[str, int], health: Health
+    ) -> None:
         """Prepare a router.
 
         Args:
-            settings: where Kafka is.
+            settings: defaults of triggers.
+            kafka: where its clients come from.
+            clock: what time it is.
             partitions: the internal topics' counts of partitions.
             health: where to say how it goes.
         """
         self._settings = settings
-        self._names = settings.topics
+        self._kafka = kafka
+        self._clock = clock
+        self._names = kafka.names
         self._match_partitions = partitions[self._names.matches]
         self._health = health
         self._member = uuid.uuid4().hex
         self._routes = Routes()
         self._subscribed: set[str] = set()
         self._owned = Ownership()
-        self._outbox = Outbox(settings, partitions)
+        self._outbox = Outbox(kafka, partitions, clock)
         self._author: TickAuthor | None = None
         self._leaving = False
         self._failure: HeadraceError | None = None
         self._reported_s = 0.0
         self._report_now = True
-        self._admin = admin_client(settings)
-        self._feed = TriggerFeed(settings)
-        self._consumer = consumer(
-            settings,
+        self._feed = TriggerFeed(kafka)
+        self._consumer = kafka.consumer(
             group_id=self._names.group("route"),
             partition_assignment_strategy="cooperative-sticky",
             enable_auto_commit="true",
@@ -86,18 +91,34 @@ class Router:
         Raises:
             HeadraceError: a record could not be delivered; the process must start anew.
         """
+        self.begin()
+        while not stop.is_set():
+            self.turn()
+        self.end()
+
+    def begin(self) -> None:
+        """Learn the triggers and join the group."""
         self._change_routes(self._feed.read_to_end())
         self._subscribe()
         self._health.ready()
-        while not stop.is_set():
-            self._follow_triggers()
-            for message in self._poll():
-                self._take(message)
-            self._outbox.flush_when_due()
-            self._settle(self._outbox.settle())
-            if self._failure is not None:
-                raise self._failure
-            self._report()
+
+    def turn(self) -> None:
+        """Take what one poll gives, and settle what is delivered.
+
+        Raises:
+            HeadraceError: a record could not be delivered; the process must start anew.
+        """
+        self._follow_triggers()
+        for message in self._poll():
+            self._take(message)
+        self._outbox.flush_when_due()
+        self._settle(self._outbox.settle())
+        if self._failure is not None:
+            raise self._failure
+        self._report()
+
+    def end(self) -> None:
+        """Hand on what was read, commit, and leave the group."""
         self._settle(self._outbox.drain())
         self._leaving = True
         self._consumer.close()
@@ -128,7 +149,7 @@ class Router:
             self._route(record)
 
     def _route(self, record: RawRecord) -> None:
-        now_ms = _now_ms()
+        now_ms = self._clock.now_ms()
         at = (record.position.topic, record.position.partition)
         metrics.EVENTS.labels(at[0]).inc()
         outcome = read(record, now_ms)
@@ -163,14 +184,14 @@ class Router:
                 self._consumer.store_offsets(offsets=offsets)
 
     def _report(self) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock.elapsed_s()
         if not self._report_now and now_s - self._reported_s < REPORT_INTERVAL_S:
             return
         self._report_now, self._reported_s = False, now_s
-        report = self._owned.report(self._member, _now_ms(), self._feed.applied)
+        report = self._owned.report(self._member, self._clock.now_ms(), self._feed.applied)
         self._outbox.write(self._names.progress, 0, self._member.encode(), report.encode())
         if self._author is not None:
-            time_ms = self._author.time_ms(frozenset(self._routes.events), _now_ms())
+            time_ms = self._author.time_ms(frozenset(self._routes.events), self._clock.now_ms())
             if time_ms is not None:
                 for partition in range(self._match_partitions):
                     self._outbox.write(self._names.matches, partition, None, encode_tick(time_ms))
@@ -237,7 +258,7 @@ class Router:
             self._owned.take((at.topic, at.partition))
         if len(events) < len(partitions):
             assigned.append(TopicPartition(self._names.progress, 0, OFFSET_END))
-            self._author = TickAuthor(self._admin, self._settings.lateness_ms)
+            self._author = TickAuthor(self._kafka.partition_counts, self._settings.lateness_ms)
             log.info("this router writes the ticks of join time")
         client.incremental_assign(assigned)
         self._report_now = True
@@ -293,10 +314,6 @@ def _letter(record: RawRecord, outcome: Unreadable, time_ms: int) -> DeadLetter:
     )
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def run(settings: Settings, partitions: dict[str, int], health: Health, stop: threading.Event) -> None:
     """Run one router until `stop` is set.
 
@@ -304,4 +321,4 @@ def run(settings: Settings, partitions: dict[str, int], health: Health, stop: th
         HeadraceError: it cannot go on; the process must start anew.
     """
     log.info("route starts (pid %d)", os.getpid())
-    Router(settings, partitions, health).run(stop)
+    Router(settings, KafkaAccess(settings), SystemClock(), partitions, health).run(stop)

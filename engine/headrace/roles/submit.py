@@ -11,14 +11,10 @@ import base64
 import logging
 import os
 import random
-import time
 
 from confluent_kafka import Message
 
 from headrace.edges import metrics
-from headrace.edges.faust.app import end_process
-from headrace.edges.faust.fence import Fence
-from headrace.edges.faust.fenced_producer import FencedProducer
 from headrace.edges.local.runs import LocalRun, LocalRunNotStarted, LocalRunRefused, LocalRuns
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason, dead_letter
@@ -31,6 +27,7 @@ from headrace.roles.firing_feed import FiringFeed, retry_of_record
 from headrace.roles.health import Health
 from headrace.roles.ledger import Ledger
 from headrace.roles.paused import PausedTriggers
+from headrace.roles.submit_edges import SubmitEdges, connect
 from headrace.settings import Settings
 from headrace.stages.bind import Refusal
 from headrace.stages.waiting import Held, Waiting, Why
@@ -43,7 +40,6 @@ TASKS_MAX = 256
 API_CONNECTIONS_WARM = 32
 GIVE_UP_MS = 24 * 3_600_000
 """A firing that could not start for this long becomes a dead letter."""
-DELIVERY_TIMEOUT_S = 60.0
 STOP_LOCAL_S = 10.0
 LOCAL_LOGS = "runs"
 
@@ -51,10 +47,12 @@ LOCAL_LOGS = "runs"
 class Submitter:
     """One submitter."""
 
-    def __init__(self, settings: Settings, kubernetes: TargetSystem, local: LocalRuns, health: Health) -> None:
+    def __init__(self, edges: SubmitEdges, kubernetes: TargetSystem, local: LocalRuns, health: Health) -> None:
         """Submit to `kubernetes` and `local`."""
-        self._settings = settings
-        self._names = settings.topics
+        self._names = edges.kafka.names
+        self._clock = edges.clock
+        self._fail = edges.fail
+        self._producer = edges.producer
         self._kubernetes = kubernetes
         self._flows = LocalFlows()
         self._local = local
@@ -65,20 +63,14 @@ class Submitter:
         self._slots_reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: set[asyncio.Task[None]] = set()
-        fence = Fence(float("inf"))
-        # Two submitters can never start one firing twice, so nothing here needs a fence.
-        fence.renew(fence.now_s())
-        self._producer = FencedProducer(
-            settings.client(), fence=fence, delivery_timeout_s=DELIVERY_TIMEOUT_S, fail=end_process
-        )
-        self._feed = FiringFeed(settings, self)
-        self._paused = PausedTriggers(settings)
+        self._feed = FiringFeed(edges.kafka, self, edges.crossing, edges.clock)
+        self._paused = PausedTriggers(edges.kafka, edges.crossing)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Submit until `stop` is set; then finish what is under way and leave the group."""
         await self._producer.start((self._names.runs, self._names.dead_letters))
         await self._paused.start()
-        self._feed.start(asyncio.get_running_loop())
+        self._feed.start()
         self._health.ready()
         while not stop.is_set():
             room = TASKS_MAX - len(self._tasks)
@@ -120,7 +112,7 @@ class Submitter:
                 lost = run.model_copy(
                     update={
                         "state": RunState.UNKNOWN,
-                        "time_ms": _now_ms(),
+                        "time_ms": self._clock.now_ms(),
                         "reason": "unseen-end",
                         "message": "the submitter ended before the local process did: look at its log",
                     }
@@ -148,7 +140,7 @@ class Submitter:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            end_process(task.exception() or RuntimeError())
+            self._fail(task.exception() or RuntimeError())
 
     async def _submit_message(self, message: Message, partition: int, offset: int) -> None:
         value = message.value() or b""
@@ -157,7 +149,9 @@ class Submitter:
             firing = Firing.decode(value)
         except RecordError as error:
             position = Position(self._names.firings, partition, offset)
-            letter = dead_letter("record", Reason.UNREADABLE_RECORD, str(error), position, _now_ms(), value=value)
+            letter = dead_letter(
+                "record", Reason.UNREADABLE_RECORD, str(error), position, self._clock.now_ms(), value=value
+            )
             await self._producer.send(self._names.dead_letters, 0, letter.id.encode(), letter.encode())
             self._feed.done(partition, offset)
             return
@@ -169,14 +163,16 @@ class Submitter:
         ):
             metrics.SUBMISSIONS.labels("duplicate").inc()
         else:
-            await self._submit(Held(firing, partition, Why.RETRY, 0.0, 0, _now_ms(), retry_of), retried=False)
+            await self._submit(
+                Held(firing, partition, Why.RETRY, 0.0, 0, self._clock.now_ms(), retry_of), retried=False
+            )
         self._feed.done(partition, offset)
 
     def _try_waiting(self) -> None:
         if not len(self._waiting):
             return
         room = TASKS_MAX - len(self._tasks)
-        for held in self._waiting.take_due(time.monotonic(), room, self._free_slots, self._paused.names):
+        for held in self._waiting.take_due(self._clock.elapsed_s(), room, self._free_slots, self._paused.names):
             self._spawn(self._submit(held, retried=True))
 
     async def _submit(self, held: Held, retried: bool) -> None:
@@ -197,7 +193,7 @@ class Submitter:
         if definition.trigger in self._paused.names:
             await self._hold(held, Why.PAUSED, "paused", "the trigger is paused", 0.0, retried)
             return
-        age_ms = _now_ms() - firing.time_ms
+        age_ms = self._clock.now_ms() - firing.time_ms
         if definition.max_age_ms is not None and age_ms > definition.max_age_ms:
             message = f"the firing is {age_ms // 1000} s old; the trigger's maxAge is {definition.max_age_ms // 1000} s"
             await self._refuse(held, Refusal(Reason.TOO_OLD, message))
@@ -213,7 +209,7 @@ class Submitter:
         match outcome:
             case Started():
                 metrics.SUBMISSIONS.labels("existed" if outcome.existed else "created").inc()
-                metrics.FIRING_TO_RUN_SECONDS.observe(max(0.0, time.time() - firing.time_ms / 1000))
+                metrics.FIRING_TO_RUN_SECONDS.observe(max(0.0, self._clock.now_ms() / 1000 - firing.time_ms / 1000))
                 run = self._run(held, RunState.STARTED, run=outcome.run, parameters=outcome.parameters)
                 await self._record(held.partition, run)
             case Startable():
@@ -225,7 +221,7 @@ class Submitter:
 
     async def _again(self, held: Held, outcome: TryAgain, retried: bool) -> None:
         metrics.SUBMISSIONS.labels("retry").inc()
-        if _now_ms() - held.since_ms > GIVE_UP_MS:
+        if self._clock.now_ms() - held.since_ms > GIVE_UP_MS:
             hours = GIVE_UP_MS // 3_600_000
             message = f"it could not be started for {hours} h: {outcome.message}"
             await self._refuse(held, Refusal(Reason.REFUSED_BY_API, message))
@@ -237,7 +233,7 @@ class Submitter:
 
     async def _hold(self, held: Held, why: Why, reason: str, message: str, delay_s: float, retried: bool) -> None:
         changed = not retried or held.why is not why
-        held.why, held.due_s = why, time.monotonic() + delay_s
+        held.why, held.due_s = why, self._clock.elapsed_s() + delay_s
         if changed:
             encoded = base64.b64encode(held.firing.encode()).decode()
             run = self._run(held, RunState.QUEUED, reason=reason, message=message, firing_bytes=encoded)
@@ -268,7 +264,7 @@ class Submitter:
         await self._record(held.partition, run)
 
     async def _start_local(self, held: Held, startable: Startable) -> None:
-        log_file = (self._settings.state / LOCAL_LOGS / f"{held.firing.id}.log").absolute()
+        log_file = self._local.log_file(held.firing.id)
         intent = self._run(held, RunState.STARTED, run=str(log_file), parameters=startable.parameters)
         # Durable before the process exists: a crash in between leaves a run of unknown end, never a second process.
         await self._record(held.partition, intent)
@@ -290,10 +286,15 @@ class Submitter:
 
     async def _await_local(self, partition: int, intent: Run, process: LocalRun) -> None:
         status = await process.wait()
-        ended: dict[str, object] = {"state": RunState.SUCCEEDED, "time_ms": _now_ms()}
+        ended: dict[str, object] = {"state": RunState.SUCCEEDED, "time_ms": self._clock.now_ms()}
         if status != 0:
             message = f"the process ended with status {status}; its log is {intent.run}"
-            ended = {"state": RunState.FAILED, "time_ms": _now_ms(), "reason": "exit-status", "message": message}
+            ended = {
+                "state": RunState.FAILED,
+                "time_ms": self._clock.now_ms(),
+                "reason": "exit-status",
+                "message": message,
+            }
         await self._record(partition, intent.model_copy(update=ended))
 
     def _run(self, held: Held, state: RunState, **fields: object) -> Run:
@@ -303,7 +304,7 @@ class Submitter:
             firing=firing.id,
             trigger=definition.trigger,
             state=state,
-            time_ms=_now_ms(),
+            time_ms=self._clock.now_ms(),
             fired_ms=firing.time_ms,
             target=f"{definition.run_kind}:{definition.run_target}",
             key=firing.key,
@@ -318,13 +319,9 @@ class Submitter:
             self._ledgers[partition].note(run.firing, run.state)
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 async def run(
     settings: Settings, kubernetes: TargetSystem, local: LocalRuns, health: Health, stop: asyncio.Event
 ) -> None:
     """Run one submitter until `stop` is set."""
     log.info("submit starts (pid %d)", os.getpid())
-    await Submitter(settings, kubernetes, local, health).run(stop)
+    await Submitter(connect(settings), kubernetes, local, health).run(stop)

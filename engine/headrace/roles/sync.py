@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.edges import metrics
+from headrace.edges.kafka.access import KafkaAccess
 from headrace.edges.kafka.trigger_feed import TriggerFeed, keep
 from headrace.edges.kafka.trigger_registry import register, write_triggers
 from headrace.edges.kube.api import ApiUnreachable, KubeApi
@@ -55,7 +56,7 @@ class SensorSync:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep in step until `stop` is set."""
-        leadership, feed = Leadership(self._settings, "sync"), TriggerFeed(self._settings)
+        leadership, feed = Leadership(self._settings, "sync"), TriggerFeed(KafkaAccess(self._settings))
         for mirror in (*self._sensors, *self._templates):
             mirror.start()
         try:

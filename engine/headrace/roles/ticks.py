@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import orjson
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from headrace.edges import metrics
-from headrace.edges.kafka.topics import partition_counts
 from headrace.model.errors import RecordError
 from headrace.stages.progress import Progress, TopicPartition, decode_report
 
@@ -21,14 +20,14 @@ COUNT_INTERVAL_MS = 15_000
 class TickAuthor:
     """Hears every router's reports and says what join time is. Made anew with each ownership."""
 
-    def __init__(self, admin: AdminClient, stalled_after_ms: int) -> None:
+    def __init__(self, partition_counts: Callable[[set[str]], dict[str, int]], stalled_after_ms: int) -> None:
         """Begin to listen.
 
         Args:
-            admin: to learn how many partitions the event topics have.
+            partition_counts: tells how many partitions the event topics have.
             stalled_after_ms: a partition that does not move for this long holds join time back no longer.
         """
-        self._admin = admin
+        self._partition_counts = partition_counts
         self._stalled_after_ms = stalled_after_ms
         self._progress = Progress()
         self._counts: dict[str, int] = {}
@@ -51,7 +50,7 @@ class TickAuthor:
             return now_ms
         if self._counted is None or self._counted[0] != events or now_ms - self._counted[1] > COUNT_INTERVAL_MS:
             try:
-                self._counts = partition_counts(self._admin, set(events))
+                self._counts = self._partition_counts(set(events))
             except KafkaException as error:
                 # Join time stands still until Kafka answers; a router that ended here would only come back later.
                 log.warning("no tick, since Kafka does not tell the event topics' partitions: %s", error.args[0].str())

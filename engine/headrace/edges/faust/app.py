@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from faust.types import StreamT
 
-from headrace.edges.faust.consumer import JoinConsumer, JoinTransport, OffsetsLost
+from headrace.edges.faust.consumer import JoinConsumer, JoinTransport
 from headrace.edges.faust.context import JoinContext, JoinFaust
 from headrace.edges.faust.credentials import faust_settings
 from headrace.edges.faust.fence import Fence
-from headrace.edges.faust.fenced_producer import Fail, FencedProducer
+from headrace.edges.faust.fenced_producer import Fail, FencedProducer, Outgoing
+from headrace.edges.faust.first_frame import first_frame
 from headrace.edges.faust.join_progress import JoinProgress, ProgressMeter
 from headrace.edges.faust.recovery import JoinTableManager
 from headrace.edges.faust.state_table import PartitionState, StateTable
@@ -168,6 +169,14 @@ class JoinApp(Generic[S]):
             watching.cancel()
         await self._stop(starting)
 
+    def send_all(self, records: Iterable[Outgoing]) -> asyncio.Future[None]:
+        """Send records, see `FencedProducer.send_all`."""
+        return self.producer.send_all(records)
+
+    def write(self, partition: int, changes: Iterable[tuple[bytes, bytes | None]]) -> asyncio.Future[None]:
+        """Write changes of a partition's state, see `StateTable.write`."""
+        return self.table.write(partition, changes)
+
     def progress(self) -> JoinProgress:
         """Return how the join is getting on."""
         consumer = self._consumer
@@ -235,23 +244,8 @@ class JoinApp(Generic[S]):
                 raise JoinStuck(f"the join has not committed for {silent_s:.0f} s; this process starts anew.")
 
     def _start_offset(self, partition: int, committed: int | None, low: int, high: int) -> int:
-        """Choose the first frame of a partition whose records `low` up to `high` are in Kafka."""
         wanted = None if self._next_offset is None else self._next_offset(self.table.state_of(partition))
-        if wanted is None:
-            wanted = committed
-        elif committed is not None and committed > wanted:
-            raise OffsetsLost(
-                f"partition {partition}: group and changelog disagree: offset {committed} is committed, but topic "
-                f"{self._changelog_topic} knows frames only up to {wanted - 1}, so records of it are lost."
-            )
-        if wanted is None:
-            return low
-        if not low <= wanted <= high:
-            raise OffsetsLost(
-                f"partition {partition} of topic {self._matches_topic} holds frames {low} to {high - 1}, but the next "
-                f"one is {wanted}: they were deleted before they were read, or the topic was deleted and made anew."
-            )
-        return wanted
+        return first_frame(self._matches_topic, self._changelog_topic, partition, wanted, committed, low, high)
 
     async def _check_topics(self) -> None:
         matches = await self.producer.partition_count(self._matches_topic)

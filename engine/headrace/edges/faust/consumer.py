@@ -14,6 +14,7 @@ from faust.types import TP
 from mode.services import ServiceT
 
 from headrace.edges.faust.consumer_thread import JoinConsumerThread, JoinRebalanceListener, ReadingStopped, Records
+from headrace.edges.faust.first_frame import OffsetsLost
 from headrace.model.errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 # A commit that changes nothing proves membership when no frames come; often enough to keep the fence open.
 _RENEWALS_PER_FENCE = 4
-
-
-class OffsetsLost(HeadraceError):
-    """The matches topic no longer holds the next frame of a partition."""
 
 
 class NotDrained(HeadraceError):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
 
-from headrace.edges.kafka.clients import all_partitions, consumer, no_broker, read_to_end, watermarks
+from headrace.edges.kafka.access import Kafka, KafkaAccess
+from headrace.edges.kafka.clients import all_partitions, no_broker, read_to_end, watermarks
 from headrace.model.trigger import RefusedTrigger, TriggerRecord
 from headrace.settings import Settings
 
@@ -31,9 +32,9 @@ class TriggerChange:
 class TriggerFeed:
     """Follows `headrace.triggers`. `applied` counts only what was handed out."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._topic = settings.topics.triggers
-        self._consumer = consumer(settings, group_id=f"{settings.topics.prefix}triggers-reader")
+    def __init__(self, kafka: Kafka) -> None:
+        self._topic = kafka.names.triggers
+        self._consumer = kafka.consumer(group_id=f"{kafka.names.prefix}triggers-reader")
         self._assigned = False
         self.applied = -1
         """The last offset handed out; -1 for none."""
@@ -120,7 +121,7 @@ def read_registry(settings: Settings) -> dict[str, TriggerRecord | RefusedTrigge
     Raises:
         NoBrokerError: Kafka does not answer.
     """
-    feed = TriggerFeed(settings)
+    feed = TriggerFeed(KafkaAccess(settings))
     try:
         registry: dict[str, TriggerRecord | RefusedTrigger] = {}
         for change in feed.read_to_end():

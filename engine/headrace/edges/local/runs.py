@@ -117,6 +117,10 @@ class LocalRuns:
         """How many more runs may be started now."""
         return 0 if self._stopping else self._slots - len(self._running) - self._starting
 
+    def log_file(self, firing_id: str) -> Path:
+        """Return the file that gets the output of a firing's run."""
+        return self._log_dir / f"{_checked_id(firing_id)}.log"
+
     async def start(
         self, firing_id: str, flow: Path, parameters: Mapping[str, str], environment: Mapping[str, str] | None = None
     ) -> LocalRun:
@@ -134,7 +138,7 @@ class LocalRuns:
         if self.free_slots <= 0:
             raise LocalRunNotStarted(f"all {self._slots} slots for local runs are taken: wait until one is free")
         command = self._command(flow, parameters)
-        log = self._log_dir / f"{_checked_id(firing_id)}.log"
+        log = self.log_file(firing_id)
         self._starting += 1
         try:
             run = LocalRun(firing_id, log, await self._start_guard(command, log, environment or {}))
