@@ -130,7 +130,7 @@ def test_every_command_is_in_the_table_with_every_option() -> None:
     assert shown.keys() == declared.keys()
     for name, command in declared.items():
         options = [p for p in command.params if isinstance(p, TyperOption) and not p.hidden]
-        written = set(re.findall(r"(?<![\w-])--?[a-z]+", shown[name]))
+        written = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown[name]))
         for option in options:
             assert written & set(option.opts), f"{shown[name]} lacks {option.opts}"
         assert written <= {text for option in options for text in option.opts}

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from headrace.model.times import instant_text
-from tests.support.kube import create_workflow_template
+from tests.support.engine import Engine
+from tests.support.kube import KubeServer, create_workflow_template
 from tests.support.tenant import Bare, Tenant, parameters_of
 
 MINUTE_MS = 60_000
@@ -247,3 +248,42 @@ def test_a_paused_trigger_holds_its_firings_until_a_later_deployment(tenant: Ten
     assert passed(tenant, "n", "m") == [("1", None), ("2", "2")]
     states = sorted((trigger, state) for trigger, _, state in tenant.run_records())
     assert states == [("both", "queued"), ("both", "started"), ("single", "queued"), ("single", "started")]
+
+
+def test_what_a_pause_held_can_be_dropped(mortal_engine: Engine, kube: KubeServer) -> None:
+    engine = mortal_engine
+    engine.start_and_wait()
+    tenant = Tenant(engine, kube, {"bootstrap.servers": engine.bootstrap_servers})
+    tenant.template("flow", {"n": None})
+    held, deleted = tenant.event("held"), tenant.event("deleted")
+
+    def unread(role: str) -> int:
+        rows = engine.here("lag", "--json").expect(0).rows
+        return sum(int(row["records"]) for row in rows if row["role"] == role)
+
+    paused, resumed = (tenant.trigger("held", [held], "flow", paused=paused) for paused in (True, False))
+    assert "is not paused" in engine.here("deploy", "--drop-held", "-", stdin=paused).refusal()
+    tenant.deploy(paused, tenant.trigger("deleted", [deleted], "flow", paused=True))
+    assert "stays paused" in engine.here("deploy", "--drop-held", "-", stdin=paused).refusal()
+    tenant.produce([bare(held, '{"n": 1}'), bare(deleted, '{"n": 2}')])
+    tenant.settle(held, deleted)
+    # One firing is on record as queued; the other comes while no submitter is there.
+    engine.kill("submit")
+    tenant.produce([bare(held, '{"n": 3}')])
+    engine.wait_until(lambda: unread("submit") == 1, "the firing")
+    engine.here("delete", tenant.full("deleted")).expect(0)
+    engine.here("deploy", "--drop-held", "-", stdin=resumed).expect(0)
+    tenant.produce([bare(held, '{"n": 4}')])
+    engine.start_and_wait("submit")
+    tenant.wait_for_workflows(1)
+    tenant.settle(held, deleted)
+    assert passed(tenant, "n") == [("4",)]
+    letters = tenant.dead_letters()
+    assert [letter["reason"] for letter in letters] == ["dropped"] * 3
+    (letter,) = (letter for letter in letters if letter["topic"] == deleted)
+    assert "deleted while it was paused" in letter["message"]
+
+    # It is the person's choice to the end.
+    (dropped, _) = (letter for letter in letters if letter["topic"] == held)
+    engine.here("deadletters", "retry", dropped["id"]).expect(0)
+    assert len(tenant.wait_for_workflows(2)) == 2

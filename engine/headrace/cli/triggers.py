@@ -45,6 +45,9 @@ def deploy(
     local: Annotated[
         bool, typer.Option("--local", help="Run Metaflow files on this machine, even where Kubernetes is configured.")
     ] = False,
+    drop_held: Annotated[
+        bool, typer.Option("--drop-held", help="Resume paused triggers without the firings that the pause held.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Deploy triggers and wait until the routers listen."""
@@ -56,7 +59,7 @@ def deploy(
         )
     loaded = [trigger for file in files for trigger in _load(file, local)]
     settings = connected()
-    records = operation.deploy(settings, loaded, default_namespace(), timeout)
+    records = operation.deploy(settings, loaded, default_namespace(), timeout, drop_held=drop_held)
     for record in records:
         if as_json:
             print_json(orjson.Fragment(record.encode()))

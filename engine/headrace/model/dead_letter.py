@@ -44,6 +44,7 @@ class Reason(StrEnum):
     NO_TARGET = "no-target"
     NAMESPACE_NOT_ALLOWED = "namespace-not-allowed"
     TOO_OLD = "too-old"
+    DROPPED = "dropped"
 
 
 class DeadLetter(BaseModel):

@@ -184,6 +184,9 @@ class TriggerRecord(_Strict):
         default_factory=dict,
         description="Event topic -> when `headrace resume` last let it go on, milliseconds since 1970.",
     )
+    drop_held_ms: int | None = Field(
+        None, description="Firings from before this moment that have not started are dropped; milliseconds since 1970."
+    )
     source: str | None = Field(None, description="Where the definition came from, for people.")
     sensor: SensorRun | None = Field(None, description="The Workflow as a Metaflow Sensor describes it.")
 

@@ -31,11 +31,20 @@ def deploy(
     loaded: Sequence[LoadedTrigger | DeployedFlow],
     default_namespace: str,
     timeout_s: float = CONFIRM_TIMEOUT_S,
+    *,
+    drop_held: bool = False,
 ) -> list[TriggerRecord]:
     """Deploy triggers and wait until the routers listen: an event published afterwards is not missed.
 
+    Args:
+        settings: where Kafka is, and the defaults of triggers.
+        loaded: what to deploy.
+        default_namespace: of triggers that name none.
+        timeout_s: how long to wait for the routers.
+        drop_held: what a pause has held until now is dropped, not started.
+
     Raises:
-        TriggerError: a trigger cannot work; nothing was deployed.
+        TriggerError: a trigger cannot work, or nothing of it can be held; nothing was deployed.
         NoBrokerError: Kafka does not answer.
         TopicError: a topic could not be made.
         NotConfirmedError: no router confirmed in time; the triggers are deployed all the same.
@@ -49,6 +58,8 @@ def deploy(
     existing = read_triggers(settings)
     for draft in drafts:
         _check_author(draft, existing.get(draft.name))
+    if drop_held:
+        drafts = [_dropping(draft, existing.get(draft.name)) for draft in drafts]
     # As for `sync`: a Sensor that was made anew is another trigger.
     earlier = {d.name: existing[d.name] for d in drafts if d.name in existing and _continues(d, existing[d.name])}
     events = {dependency.name for draft in drafts for dependency in draft.spec.events}
@@ -66,6 +77,14 @@ def _check_author(draft: TriggerRecord, existing: TriggerRecord | None) -> None:
     raise TriggerError(
         f"a trigger {draft.name} was deployed by hand: `headrace delete {draft.name}` makes room for the flow's"
     )
+
+
+def _dropping(draft: TriggerRecord, existing: TriggerRecord | None) -> TriggerRecord:
+    if existing is None or not existing.spec.paused:
+        raise TriggerError(f"the trigger {draft.name} is not paused, so nothing of it is held: leave --drop-held away")
+    if draft.spec.paused:
+        raise TriggerError(f"the trigger {draft.name} stays paused: --drop-held is for its resumption (paused: false)")
+    return draft.model_copy(update={"drop_held_ms": draft.deployed_ms})
 
 
 def _continues(draft: TriggerRecord, existing: TriggerRecord) -> bool:

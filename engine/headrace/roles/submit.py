@@ -7,7 +7,6 @@ bytes), or a dead letter. Whatever happens between a creation and its record, th
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import os
 import random
@@ -21,15 +20,16 @@ from headrace.model.dead_letter import Reason, dead_letter
 from headrace.model.errors import RecordError
 from headrace.model.event import Position
 from headrace.model.firing import Firing
-from headrace.model.run import Run, RunEvent, RunState
+from headrace.model.run import Run, RunState
 from headrace.roles.attempt import LocalFlows, Startable, Started, TargetSystem, TryAgain
 from headrace.roles.firing_feed import FiringFeed, retry_of_record
 from headrace.roles.health import Health
 from headrace.roles.ledger import Ledger
-from headrace.roles.paused import PausedTriggers
+from headrace.roles.pauses import Pauses
 from headrace.roles.submit_edges import SubmitEdges, connect
 from headrace.settings import Settings
 from headrace.stages.bind import Refusal
+from headrace.stages.outcome import letter_of, queued_run_of, run_of
 from headrace.stages.waiting import Held, Waiting, Why
 from headrace.stages.workflow import retry_delay_s
 
@@ -64,12 +64,12 @@ class Submitter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: set[asyncio.Task[None]] = set()
         self._feed = FiringFeed(edges.kafka, self, edges.crossing, edges.clock)
-        self._paused = PausedTriggers(edges.kafka, edges.crossing)
+        self._pauses = Pauses(edges.kafka, edges.crossing)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Submit until `stop` is set; then finish what is under way and leave the group."""
         await self._producer.start((self._names.runs, self._names.dead_letters))
-        await self._paused.start()
+        await self._pauses.start()
         self._feed.start()
         self._health.ready()
         while not stop.is_set():
@@ -94,7 +94,7 @@ class Submitter:
             await asyncio.wait(self._runs, timeout=10)
         await self._producer.barrier()
         await self._feed.close()
-        await self._paused.close()
+        await self._pauses.close()
         await self._producer.stop()
 
     async def assigned(self, ledgers: dict[int, Ledger]) -> None:
@@ -107,7 +107,8 @@ class Submitter:
                 except RecordError as error:
                     log.error("the queued firing %s cannot be read: %s", run.firing, error)
                     continue
-                self._waiting.hold(Held(firing, partition, Why.RETRY, 0.0, run.attempts, run.time_ms))
+                why = Why.PAUSED if run.reason == Why.PAUSED else Why.RETRY
+                self._waiting.hold(Held(firing, partition, why, 0.0, run.attempts, run.time_ms, run.time_ms))
             for run in ledger.open_local.values():
                 lost = run.model_copy(
                     update={
@@ -163,16 +164,16 @@ class Submitter:
         ):
             metrics.SUBMISSIONS.labels("duplicate").inc()
         else:
-            await self._submit(
-                Held(firing, partition, Why.RETRY, 0.0, 0, self._clock.now_ms(), retry_of), retried=False
-            )
+            _, decided_ms = message.timestamp()
+            held = Held(firing, partition, Why.RETRY, 0.0, 0, self._clock.now_ms(), decided_ms, retry_of)
+            await self._submit(held, retried=False)
         self._feed.done(partition, offset)
 
     def _try_waiting(self) -> None:
         if not len(self._waiting):
             return
         room = TASKS_MAX - len(self._tasks)
-        for held in self._waiting.take_due(self._clock.elapsed_s(), room, self._free_slots, self._paused.names):
+        for held in self._waiting.take_due(self._clock.elapsed_s(), room, self._free_slots, self._pauses.names):
             self._spawn(self._submit(held, retried=True))
 
     async def _submit(self, held: Held, retried: bool) -> None:
@@ -190,9 +191,15 @@ class Submitter:
 
     async def _try(self, held: Held, retried: bool) -> None:
         firing, definition = held.firing, held.firing.definition
-        if definition.trigger in self._paused.names:
+        if definition.trigger in self._pauses.names:
             await self._hold(held, Why.PAUSED, "paused", "the trigger is paused", 0.0, retried)
             return
+        if (dropped := self._pauses.dropped(held)) is not None:
+            await self._refuse(held, Refusal(Reason.DROPPED, dropped))
+            return
+        if held.why is Why.PAUSED:
+            # However long the pause was, nothing has failed yet.
+            held.since_ms = self._clock.now_ms()
         age_ms = self._clock.now_ms() - firing.time_ms
         if definition.max_age_ms is not None and age_ms > definition.max_age_ms:
             message = f"the firing is {age_ms // 1000} s old; the trigger's maxAge is {definition.max_age_ms // 1000} s"
@@ -235,9 +242,7 @@ class Submitter:
         changed = not retried or held.why is not why
         held.why, held.due_s = why, self._clock.elapsed_s() + delay_s
         if changed:
-            encoded = base64.b64encode(held.firing.encode()).decode()
-            run = self._run(held, RunState.QUEUED, reason=reason, message=message, firing_bytes=encoded)
-            await self._record(held.partition, run)
+            await self._record(held.partition, queued_run_of(held, self._clock.now_ms(), reason, message))
         if held.partition in self._ledgers:
             self._waiting.hold(held)
 
@@ -246,19 +251,7 @@ class Submitter:
         metrics.SUBMISSIONS.labels("refused").inc()
         metrics.DEAD_LETTERS.labels("submit", refusal.reason).inc()
         log.warning("firing %s of %s is refused: %s", firing.id, firing.definition.trigger, refusal.message)
-        # The newest event stands for the firing's place; the firing itself is the letter's bytes.
-        newest = max(firing.events, key=lambda event: event.order)
-        letter = dead_letter(
-            "firing",
-            refusal.reason,
-            refusal.message,
-            Position(newest.name, newest.partition, newest.offset),
-            firing.time_ms,
-            value=firing.encode(),
-            trigger=firing.definition.trigger,
-            event_id=newest.id,
-            retry_of=held.retry_of,
-        )
+        letter = letter_of(held, refusal)
         await self._producer.send(self._names.dead_letters, 0, letter.id.encode(), letter.encode())
         run = self._run(held, RunState.REFUSED, reason=refusal.reason, message=refusal.message)
         await self._record(held.partition, run)
@@ -298,20 +291,7 @@ class Submitter:
         await self._record(partition, intent.model_copy(update=ended))
 
     def _run(self, held: Held, state: RunState, **fields: object) -> Run:
-        firing, definition = held.firing, held.firing.definition
-        pairs = zip(definition.dependencies, firing.events, strict=True)
-        return Run(
-            firing=firing.id,
-            trigger=definition.trigger,
-            state=state,
-            time_ms=self._clock.now_ms(),
-            fired_ms=firing.time_ms,
-            target=f"{definition.run_kind}:{definition.run_target}",
-            key=firing.key,
-            events=[RunEvent(dependency=d, id=e.id, name=e.name, time_ms=e.time_ms) for d, e in pairs],
-            attempts=held.attempts,
-            **fields,
-        )
+        return run_of(held, state, self._clock.now_ms(), **fields)
 
     async def _record(self, partition: int, run: Run) -> None:
         await self._producer.send(self._names.runs, partition, run.firing.encode(), run.encode())

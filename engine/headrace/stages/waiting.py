@@ -33,6 +33,8 @@ class Held:
     attempts: int
     since_ms: int
     """When it first had to wait, milliseconds since 1970."""
+    decided_ms: int
+    """When it came to Kafka; of a firing that another submitter held before, when it first had to wait."""
     retry_of: str = ""
     """The dead letter that a person asked to retry; empty for a firing that comes by itself."""
 

@@ -13,7 +13,7 @@ def held(
 ) -> Held:
     definition = Definition(trigger, "c", 1, "s", 1, 1, "latest", ("e",), (None,), kind, "t", {})
     firing = firing_of(definition, "", (Event(event_id, "e", 1, 0, 0, "{}"),))
-    return Held(firing, partition, why, due_s, 1, 0)
+    return Held(firing, partition, why, due_s, 1, 0, 0)
 
 
 def test_retries_come_when_due_and_in_order() -> None:

@@ -58,7 +58,14 @@ def _record(draft: TriggerRecord, old: TriggerRecord | None, ends: Starts) -> Tr
     # What the trigger waited for already, it goes on waiting for from where it began.
     starts.update({event: old.starts[event] for event in events if event in old.starts})
     resumed_ms = {event: old.resumed_ms[event] for event in events if event in old.resumed_ms}
-    update = {"starts": starts, "resumed_ms": resumed_ms, "creation": old.creation, "generation": old.generation + 1}
+    update = {
+        "starts": starts,
+        "resumed_ms": resumed_ms,
+        # A submitter that was away since the last generation still has to know.
+        "drop_held_ms": draft.drop_held_ms or old.drop_held_ms,
+        "creation": old.creation,
+        "generation": old.generation + 1,
+    }
     return draft.model_copy(update=update)
 
 
