@@ -5,10 +5,10 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas latency flows clean
+.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas latency flows clean simulate simulate-night
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .tools/bin/uv:
 	$(PYTHON) -m venv .tools
@@ -36,6 +36,13 @@ test-tools: install
 	@command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -qq -y kcat >/dev/null; } || echo "kcat is missing: one test will say so"
 	@docker version >/dev/null 2>&1 || ! command -v go >/dev/null || $(RUN)/python -m tests.support.kube_binary
+
+# How many seeds, and from which on: make simulate SEEDS=50 FROM=7000
+simulate: install ## Run 1,000 seeds of faults against the stages and roles (SEEDS=n FROM=n)
+	$(RUN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
+
+simulate-night: install ## Run 50,000 seeds that nobody has run before, for nights
+	$(RUN)/python -m tests.simulation --seeds $(or $(SEEDS),50000) --from $(or $(FROM),$$(date +%s))
 
 lint: install ## Check style, types and the direction of imports
 	$(RUN)/ruff check .

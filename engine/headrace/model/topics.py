@@ -103,7 +103,8 @@ def internal_topics(names: TopicNames, partitions: int, replication: int) -> lis
         topic(names.matches, partitions, kept(7)),
         topic(names.joins, partitions, compacted()),
         topic(names.firings, partitions, kept(7)),
-        topic(names.runs, partitions, compacted(30)),
+        # The ledger reads the last 24 hours whole: that a firing has started must not give way to what came after.
+        topic(names.runs, partitions, {**compacted(30), "min.compaction.lag.ms": str(25 * _HOUR_MS)}),
         topic(names.dead_letters, 1, compacted(30)),
         topic(names.progress, 1, {**kept(1 / 24), "segment.ms": str(600_000)}),
     ]

@@ -68,7 +68,7 @@ def read_ledger(kafka: Kafka, partition: int, committed: int, now_ms: int) -> Le
         ledger = Ledger()
         if start.offset >= 0:
             for message in read_to_end(client, [start]):
-                _take(ledger, (message.key() or b"").decode(), message.value())
+                take_run(ledger, (message.key() or b"").decode(), message.value())
         return ledger
     finally:
         client.close()
@@ -85,7 +85,8 @@ def _time_of(client: Consumer, at: TopicPartition, now_ms: int) -> int:
     return now_ms
 
 
-def _take(ledger: Ledger, firing_id: str, value: bytes | None) -> None:
+def take_run(ledger: Ledger, firing_id: str, value: bytes | None) -> None:
+    """Take one record of the runs into a ledger, oldest first."""
     if value is None:
         return
     try:
@@ -93,10 +94,15 @@ def _take(ledger: Ledger, firing_id: str, value: bytes | None) -> None:
     except RecordError as error:
         log.error("a run of firing %s is left out of the ledger: %s", firing_id, error)
         return
+    is_local = run.target.startswith("flow:")
+    if run.state is RunState.QUEUED and ledger.states.get(firing_id) is RunState.STARTED and not is_local:
+        # A former owner wrote this, before it knew that it had lost the partition: its own try had failed. But the
+        # Workflow has run, and once it is deleted nothing else would keep the firing from running again.
+        return
     ledger.note(firing_id, run.state)
     ledger.queued.pop(firing_id, None)
     ledger.open_local.pop(firing_id, None)
     if run.state is RunState.QUEUED:
         ledger.queued[firing_id] = run
-    elif run.state is RunState.STARTED and run.target.startswith("flow:"):
+    elif run.state is RunState.STARTED and is_local:
         ledger.open_local[firing_id] = run

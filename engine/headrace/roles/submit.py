@@ -239,6 +239,9 @@ class Submitter:
         await self._hold(held, Why.RETRY, "retry", outcome.message, delay_s, retried)
 
     async def _hold(self, held: Held, why: Why, reason: str, message: str, delay_s: float, retried: bool) -> None:
+        if held.partition not in self._ledgers:
+            # Given back meanwhile: its next owner has read the firing, or what is durable of it, and tries it itself.
+            return
         changed = not retried or held.why is not why
         held.why, held.due_s = why, self._clock.elapsed_s() + delay_s
         if changed:
