@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -39,6 +40,7 @@ class CreatedWorkflows:
         self._wanted = 0
         self._failure: BaseException | None = None
         self._is_open = False
+        self._version = ""
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> Self:
@@ -51,8 +53,9 @@ class CreatedWorkflows:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if self._is_open:
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        with suppress(RuntimeError):  # A watch that broke has closed its loop.
+            if self._is_open:
+                self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(10)
 
     def wait_for_all(self, words: list[str], silence_max_s: float) -> None:
@@ -98,11 +101,13 @@ class CreatedWorkflows:
         self._task: asyncio.Task[Any] = task
         api = await KubeApi.connect()
         try:
-            async for line in api.watch(self._path, _STREAM_S):
-                self._take(line)
+            while True:
+                # The server drops a watcher that reads too slowly for a moment; where it left off, it goes on.
+                since = f"&resourceVersion={self._version}" if self._version else ""
+                async for line in api.watch(self._path + since, _STREAM_S):
+                    self._take(line)
         finally:
             await api.close()
-        raise WatchBroke("the server ended the watch")
 
     def _take(self, line: bytes) -> None:
         now_s = time.monotonic()
@@ -114,9 +119,10 @@ class CreatedWorkflows:
         event = orjson.loads(line)
         if event["type"] == "ERROR":
             raise WatchBroke(str(event["object"].get("message")))
+        workflow = event["object"]
+        self._version = workflow["metadata"]["resourceVersion"]
         if event["type"] != "ADDED":
             return
-        workflow = event["object"]
         for parameter in workflow["spec"]["arguments"]["parameters"]:
             if parameter["name"] == "set":
                 with self._changed:
