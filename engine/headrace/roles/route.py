@@ -28,7 +28,7 @@ from headrace.roles.ticks import TickAuthor
 from headrace.roles.turns import Turn
 from headrace.settings import Settings
 from headrace.stages.read import RawRecord, Unreadable, read
-from headrace.stages.route import Routes, compile_trigger
+from headrace.stages.route import CompiledTrigger, Routes, compile_trigger
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +205,7 @@ class Router:
         # What was matched by the old routes leaves before anything is matched by the new ones.
         self._outbox.flush()
         self._report_now = True
+        changed: dict[str, CompiledTrigger | None] = {}
         for change in changes:
             compiled = None
             if change.record is not None:
@@ -212,7 +213,8 @@ class Router:
                     compiled = compile_trigger(change.record, self._settings.window_ms, self._settings.lateness_ms)
                 except TriggerError as error:
                     log.error("the trigger %s cannot be used: %s", change.name, error)
-            self._routes = self._routes.changed(change.name, compiled)
+            changed[change.name] = compiled
+        self._routes = self._routes.changed(changed)
         metrics.TRIGGERS.set(len(self._routes.triggers))
 
     def _subscribe(self) -> None:
