@@ -63,6 +63,8 @@ class Router:
         self._leaving = False
         self._failure: HeadraceError | None = None
         self._reported_s = 0.0
+        self._events_read: dict[str, int] = {}
+        self._filtered: dict[str, int] = {}
         self._report_now = True
         self._admin = admin_client(settings)
         self._feed = TriggerFeed(settings)
@@ -91,8 +93,10 @@ class Router:
         self._health.ready()
         while not stop.is_set():
             self._follow_triggers()
-            for message in self._poll():
-                self._take(message)
+            messages, now_ms = self._poll(), _now_ms()
+            for message in messages:
+                self._take(message, now_ms)
+            self._count()
             self._outbox.flush_when_due()
             self._settle(self._outbox.settle())
             if self._failure is not None:
@@ -114,7 +118,7 @@ class Router:
             return []
         return [first, *self._consumer.consume(BATCH_RECORDS_MAX, 0)]
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, now_ms: int) -> None:
         at = (message.topic() or "", message.partition() or 0)
         error = message.error()
         if error is not None:
@@ -122,15 +126,13 @@ class Router:
         elif at[0] == self._names.progress:
             if self._author is not None:
                 self._author.hear(message.value() or b"{}")
-        elif at in self._owned:
+        else:
             record = raw_record(message)
-            self._owned.handled(at, record.position.offset)
-            self._route(record)
+            if self._owned.handle(at, record.position.offset):
+                self._route(at, record, now_ms)
 
-    def _route(self, record: RawRecord) -> None:
-        now_ms = _now_ms()
-        at = (record.position.topic, record.position.partition)
-        metrics.EVENTS.labels(at[0]).inc()
+    def _route(self, at: tuple[str, int], record: RawRecord, now_ms: int) -> None:
+        self._events_read[at[0]] = self._events_read.get(at[0], 0) + 1
         outcome = read(record, now_ms)
         log_ms = record.timestamp_ms if record.timestamp_ms is not None else now_ms
         if isinstance(outcome, Unreadable):
@@ -146,7 +148,7 @@ class Router:
     def _hand_on(self, outcome: ReadEvent) -> None:
         routed = self._routes.route(outcome)
         for how, count in routed.counts.items():
-            metrics.FILTERED.labels(how).inc(count)
+            self._filtered[how] = self._filtered.get(how, 0) + count
         for firing in routed.firings:
             self._outbox.firing(firing)
         for match in routed.matches:
@@ -155,6 +157,14 @@ class Router:
             self._outbox.set_aside(
                 event_dead_letter(outcome.event, rejected.reason, rejected.message, rejected.trigger)
             )
+
+    def _count(self) -> None:
+        # For each record, the counters would take as long as reading it does.
+        for event, count in self._events_read.items():
+            metrics.EVENTS.labels(event).inc(count)
+        for how, count in self._filtered.items():
+            metrics.FILTERED.labels(how).inc(count)
+        self._events_read, self._filtered = {}, {}
 
     def _settle(self, turns: list[Turn]) -> None:
         for turn in turns:

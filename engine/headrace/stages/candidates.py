@@ -7,7 +7,6 @@ for `==`, sorted constants for the rest.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +54,7 @@ class _Field(Generic[T]):
         self._ordered = [_Sorted(operator, found) for operator, found in ordered.items()]
 
     def failed_count(self, value: Any) -> int:
-        """Return for how many items CEL would fail: all without the field, those that order it for a value of no order."""
+        """Return for how many items CEL would fail: without the field all, without an order those that ask for it."""
         if value is ABSENT:
             return self.count
         return 0 if comparable(value, 0) else self._ordered_count
@@ -87,7 +86,7 @@ class Candidates(Generic[T]):
         self._fields = {path: _Field(found) for path, found in by_path.items()}
         self._without_fields = [item for _, item in self._always]
 
-    def of(self, fields: dict[str, Any], counts: Counter[str]) -> list[T]:
+    def of(self, fields: dict[str, Any], counts: dict[str, int]) -> list[T]:
         """Return the candidates in the order of the items, and count the others as `filtered` or `filter_failed`."""
         if not self._fields:
             return self._without_fields
@@ -98,9 +97,9 @@ class Candidates(Generic[T]):
             found.extend(passed)
             failed = field.failed_count(value)
             if failed:
-                counts["filter_failed"] += failed
+                counts["filter_failed"] = counts.get("filter_failed", 0) + failed
             if field.count > len(passed) + failed:
-                counts["filtered"] += field.count - len(passed) - failed
+                counts["filtered"] = counts.get("filtered", 0) + field.count - len(passed) - failed
         if len(found) > 1:
             found.sort(key=_order)
         return [item for _, item in found]

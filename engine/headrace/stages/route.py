@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,8 +41,12 @@ class Routed:
     matches: list[Match] = field(default_factory=list)
     firings: list[Firing] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
     """`filtered`, `filter_failed` and `missing_field`, for the metrics."""
+
+    def count(self, how: str) -> None:
+        """Count one dependency that the event did not pass."""
+        self.counts[how] = self.counts.get(how, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +226,13 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
     for dependency in trigger.by_event[event.name]:
         missing = next((field for field in dependency.requires if field not in seen["event"]), None)
         if missing is not None:
-            routed.counts["missing_field"] += 1
+            routed.count("missing_field")
             message = f"the payload has no field {missing}, which a required parameter needs"
             routed.rejected.append(Rejected(trigger.definition.trigger, Reason.MISSING_FIELD, message))
             continue
         passed = _passed(dependency, seen)
         if passed is not True:
-            routed.counts["filter_failed" if isinstance(passed, Failed) else "filtered"] += 1
+            routed.count("filter_failed" if isinstance(passed, Failed) else "filtered")
             continue
         if not trigger.joins:
             routed.firings.append(firing_of(trigger.definition, "", (event,)))
