@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas latency flows clean simulate simulate-night
+.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas  clean simulate simulate-night bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,11 +72,8 @@ soak: HOURS ?= 1
 schemas: install ## Generate schemas/ from the models
 	$(RUN)/python -m headrace.operations.schemas schemas
 
-latency: install test-tools ## Measure the joined path's latency beside its baseline
-	$(RUN)/python -m benchmarks.joined_latency
-
-flows: install test-tools ## Measure what 500 Metaflow flows cost in memory and time
-	$(RUN)/python -m benchmarks.many_flows
+bench: install test-tools ## Measure every row beside its baseline (ROWS="singles pairs": those; QUICK=1: small sizes)
+	$(RUN)/python -m benchmarks $(ROWS) $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 clean: ## Remove what was installed and built here
 	rm -rf .venv .tools .chaos .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

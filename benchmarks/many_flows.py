@@ -1,31 +1,32 @@
 """What many Metaflow flows cost: memory of one Headrace, and the time from a Sensor's creation to listening.
 
-Run as `python -m benchmarks.many_flows`. One flow is deployed by the real Metaflow; its Sensor is copied under other
+One flow is deployed by the real Metaflow; its Sensor is copied under other
 names, each copy waiting for an event of its own. Memory is the proportional set size of `headrace up` and all that it
 started, Kafka and the API server apart.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.joined_latency import wait_for
+from benchmarks.parts import Parts
+from benchmarks.processor_time import descendants
+from headrace.bench.children import wait_for
+from headrace.bench.figures import Figure, Sample
 from headrace.edges.kafka.access import KafkaAccess
-from headrace.edges.kafka.trigger_feed import TriggerFeed
+from headrace.edges.kafka.clients import admin_client
+from headrace.edges.kafka.topics import partition_counts
+from headrace.edges.kafka.trigger_feed import TriggerFeed, read_triggers
 from headrace.operations.deploy import Confirmations
 from headrace.settings import Settings, load
-from tests.support.kafka import embedded_kafka
-from tests.support.kube import KubeServer, create_namespace, install_crds, start_kube_server
+from tests.support.kube import KubeServer, create_namespace
 from tests.support.kube_objects import request_json
 from tests.support.metaflow_cluster import ObjectStore, argo_workflows, metaflow_environment
 
@@ -33,14 +34,6 @@ NAMESPACE = "flows"
 SENSORS = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/sensors"
 FLOW = Path(__file__).parents[1] / "tests" / "system" / "flows" / "metaflow" / "two_events_flow.py"
 MORE = 20
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Yield a process and all below it."""
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from descendants(int(child))
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -85,69 +78,55 @@ def seconds_to_listen(settings: Settings, server: KubeServer, sensor: dict[str, 
         feed.close()
 
 
-def measure(count: int, log: Path | None) -> None:
-    """Run the whole and print."""
-    with tempfile.TemporaryDirectory() as scratch, embedded_kafka(Path(scratch) / "kafka") as kafka:
-        server, store = start_kube_server(), ObjectStore(Path(scratch) / "moto.log")
-        try:
-            install_crds(server)
-            create_namespace(server, NAMESPACE)
-            environment = metaflow_environment(store, server, NAMESPACE, Path(scratch))
-            argo_workflows(FLOW, {**environment, "EVENT_SUFFIX": "0"}, "create")
-            _measure(kafka.bootstrap_servers, server, Path(scratch), count, log)
-        finally:
-            store.stop()
-            server.stop()
+def measure(parts: Parts) -> Sequence[Figure]:
+    """Measure the row."""
+    store, server = ObjectStore(parts.scratch / "moto.log"), parts.kube
+    try:
+        create_namespace(server, NAMESPACE)
+        environment = metaflow_environment(store, server, NAMESPACE, parts.scratch)
+        argo_workflows(FLOW, {**environment, "EVENT_SUFFIX": "0"}, "create")
+        return _measure(parts, parts.size(500, 100))
+    finally:
+        store.stop()
 
 
-def _measure(servers: str, server: KubeServer, scratch: Path, count: int, log: Path | None) -> None:
+def _measure(parts: Parts, count: int) -> list[Figure]:
     environment = {
         **os.environ,
-        "HEADRACE_BOOTSTRAP_SERVERS": servers,
+        "HEADRACE_BOOTSTRAP_SERVERS": parts.kafka,
+        "HEADRACE_TOPIC_PREFIX": "flows.",
         "HEADRACE_REPLICATION": "1",
-        "HEADRACE_STATE": str(scratch / "state"),
+        "HEADRACE_STATE": str(parts.scratch / "flows"),
         "HEADRACE_NAMESPACES": NAMESPACE,
         "HEADRACE_INGRESS_ADDRESS": "127.0.0.1:0",
-        "KUBECONFIG": str(server.kubeconfig_path),
+        "KUBECONFIG": str(parts.kube.kubeconfig_path),
     }
     settings = load(environment)
-    sensor = request_json(server, "GET", f"{SENSORS}/twoeventsflow")
+    sensor = request_json(parts.kube, "GET", f"{SENSORS}/twoeventsflow")
     for copy in copies(sensor, count - 1, 1):
-        request_json(server, "POST", SENSORS, copy)
-    output = log.open("wb") if log is not None else subprocess.DEVNULL
+        request_json(parts.kube, "POST", SENSORS, copy)
     headrace = [sys.executable, "-m", "headrace"]
-    up = subprocess.Popen([*headrace, "up"], env=environment, stdout=output, stderr=output)
+    with (parts.scratch / "flows.log").open("wb") as log:
+        up = subprocess.Popen([*headrace, "up"], env=environment, stdout=log, stderr=log)
     try:
-
-        def deployed() -> int:
-            said = subprocess.run([*headrace, "triggers", "--json"], env=environment, capture_output=True)
-            return len(said.stdout.splitlines())
-
-        began_s = time.perf_counter()
-        wait_for(lambda: deployed() >= count, 300, "triggers")
-        print(f"{count} Sensors were triggers {time.perf_counter() - began_s:.1f} s after the start")
+        began_s = time.monotonic()
+        wait_for(lambda: topic_is_there(settings) and len(read_triggers(settings)) >= count, 300, "the last trigger")
+        all_s = time.monotonic() - began_s
         ready = [*headrace, "status"]
-        wait_for(lambda: subprocess.run(ready, env=environment, capture_output=True).returncode == 0, 60, "roles")
-        seconds = [seconds_to_listen(settings, server, copy) for copy in copies(sensor, MORE, count)]
-        print(f"from a Sensor's creation to listening: median {statistics.median(seconds):.2f} s", end="")
-        print(f", longest of {MORE} {max(seconds):.2f} s")
+        wait_for(lambda: subprocess.run(ready, env=environment, capture_output=True).returncode == 0, 60, "readiness")
+        seconds = [seconds_to_listen(settings, parts.kube, copy) for copy in copies(sensor, MORE, count)]
         sizes = memory_mb(up.pid)
-        for name, size in sizes.items():
-            print(f"{name:<40} {size:7.1f} MB")
-        print(f"{'together':<40} {sum(sizes.values()):7.1f} MB")
     finally:
         up.terminate()
         up.wait(60)
+    one_more = tuple(Sample(s) for s in seconds)
+    return [
+        Figure("many-flows", f"from the start to {count} Sensors as triggers", "s", (Sample(all_s),)),
+        Figure("many-flows", "from one more Sensor to listening routers", "s", one_more),
+        Figure("many-flows", "memory of all roles (PSS)", "MB", (Sample(sum(sizes.values())),), facts=sizes),
+    ]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flows", type=int, default=500)
-    parser.add_argument("--log", type=Path, help="where the roles' log goes")
-    arguments = parser.parse_args()
-    measure(arguments.flows, arguments.log)
-
-
-if __name__ == "__main__":
-    main()
+def topic_is_there(settings: Settings) -> bool:
+    """Say whether the triggers' topic exists already."""
+    return settings.topics.triggers in partition_counts(admin_client(settings), {settings.topics.triggers})

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import dead_letters, listings, running, triggers
+from headrace.cli import benching, dead_letters, listings, running, triggers
 from headrace.cli.output import say
 from headrace.model.errors import HeadraceError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (running, triggers, listings, dead_letters):
+for part in (running, triggers, listings, dead_letters, benching):
     part.register(app)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+import orjson
+
 from headrace.model.errors import RecordError
 
 
@@ -67,3 +69,36 @@ class Definition:
             return cls(**{**value, **sequences})
         except (TypeError, KeyError) as error:
             raise RecordError(f"a trigger definition inside a record cannot be read: {error}") from None
+
+
+# Definitions recur in frame after frame and firing after firing, so both directions are remembered. The bound is far
+# above the triggers that are busy at one time; a miss costs a few microseconds.
+_REMEMBERED_MAX = 20_000
+_written: dict[int, tuple[Definition, bytes]] = {}
+_read: dict[tuple[str, str, int, str, int], Definition] = {}
+
+
+def definition_bytes(definition: Definition) -> bytes:
+    """Return the JSON of a definition."""
+    held = _written.get(id(definition))
+    if held is None or held[0] is not definition:
+        if len(_written) >= _REMEMBERED_MAX:
+            _written.clear()
+        held = _written[id(definition)] = (definition, orjson.dumps(definition.to_json()))
+    return held[1]
+
+
+def read_definition(row: dict[str, Any]) -> Definition:
+    """Return the definition that `row` holds, one and the same object for rows of the same generation.
+
+    Raises:
+        RecordError: a field is missing or unknown.
+        KeyError: one that tells generations apart is missing.
+    """
+    identity = (row["trigger"], row["creation"], row["generation"], row["signature"], row["lateness_ms"])
+    held = _read.get(identity)
+    if held is None:
+        if len(_read) >= _REMEMBERED_MAX:
+            _read.clear()
+        held = _read[identity] = Definition.from_json(row)
+    return held

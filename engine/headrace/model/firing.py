@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from headrace.model.definition import Definition
+from headrace.model.definition import Definition, definition_bytes, read_definition
 from headrace.model.errors import RecordError
 from headrace.model.event import Event
 
@@ -38,7 +38,7 @@ class Firing:
             {
                 "version": VERSION,
                 "id": self.id,
-                "definition": self.definition.to_json(),
+                "definition": orjson.Fragment(definition_bytes(self.definition)),
                 "key": self.key,
                 "events": [event.to_json() for event in self.events],
             }
@@ -55,7 +55,7 @@ class Firing:
             record: dict[str, Any] = orjson.loads(value)
             if record["version"] != VERSION:
                 raise RecordError(f"a firing has version {record['version']}; this release reads {VERSION}")
-            definition = Definition.from_json(record["definition"])
+            definition = read_definition(record["definition"])
             return cls(record["id"], definition, record["key"], tuple(Event(*row) for row in record["events"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"a firing cannot be read: {error!r}") from None

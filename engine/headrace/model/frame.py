@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from headrace.model.definition import Definition
+from headrace.model.definition import Definition, definition_bytes, read_definition
 from headrace.model.errors import RecordError
 from headrace.model.event import Event
 
@@ -56,7 +56,7 @@ def encode_frame(matches: list[Match]) -> bytes:
         definition_index = definitions.get(id(definition))
         if definition_index is None:
             definition_index = definitions[id(definition)] = len(definition_rows)
-            definition_rows.append(orjson.Fragment(_definition_bytes(definition)))
+            definition_rows.append(orjson.Fragment(definition_bytes(definition)))
         event_index = events.get(id(event))
         if event_index is None:
             event_index = events[id(event)] = len(event_rows)
@@ -86,7 +86,7 @@ def decode(value: bytes) -> Frame | Tick:
             )
         if record["kind"] == "tick":
             return Tick(int(record["time_ms"]))
-        definitions = [_definition(row) for row in record["definitions"]]
+        definitions = [read_definition(row) for row in record["definitions"]]
         events = [Event(*row) for row in record["events"]]
         return Frame(
             tuple(
@@ -96,31 +96,3 @@ def decode(value: bytes) -> Frame | Tick:
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise RecordError(f"a record of the matches topic cannot be read: {error!r}") from None
-
-
-# Definitions recur in frame after frame, so both directions are remembered. The bound is far above the triggers that
-# are busy at one time; a miss costs a few microseconds.
-_definitions_bytes: dict[int, tuple[Definition, bytes]] = {}
-_DEFINITIONS_MAX = 20_000
-
-
-def _definition_bytes(definition: Definition) -> bytes:
-    held = _definitions_bytes.get(id(definition))
-    if held is None or held[0] is not definition:
-        if len(_definitions_bytes) >= _DEFINITIONS_MAX:
-            _definitions_bytes.clear()
-        held = _definitions_bytes[id(definition)] = (definition, orjson.dumps(definition.to_json()))
-    return held[1]
-
-
-_definitions: dict[tuple[str, str, int, str, int], Definition] = {}
-
-
-def _definition(row: dict[str, Any]) -> Definition:
-    identity = (row["trigger"], row["creation"], row["generation"], row["signature"], row["lateness_ms"])
-    held = _definitions.get(identity)
-    if held is None:
-        if len(_definitions) >= _DEFINITIONS_MAX:
-            _definitions.clear()
-        held = _definitions[identity] = Definition.from_json(row)
-    return held

@@ -17,6 +17,7 @@ from headrace.edges import metrics
 from headrace.edges.faust.app import Frame as RawFrame
 from headrace.edges.faust.app import JoinApp
 from headrace.edges.faust.fenced_producer import Outgoing
+from headrace.edges.faust.join_progress import JoinProgress
 from headrace.model.dead_letter import DeadLetter, Reason, dead_letter
 from headrace.model.errors import RecordError
 from headrace.model.event import Position
@@ -125,6 +126,10 @@ class Joiner:
             await self._app.run(stop)
         finally:
             beating.cancel()
+
+    def progress(self) -> JoinProgress:
+        """Return how the join is getting on."""
+        return self._app.progress()
 
     async def _beat(self) -> None:
         started = False

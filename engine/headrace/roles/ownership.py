@@ -44,10 +44,13 @@ class Ownership:
         if at in self._places:
             self._places[at].at_end = True
 
-    def handled(self, at: TopicPartition, offset: int) -> None:
-        """Note that a record was read."""
-        place = self._places[at]
+    def handle(self, at: TopicPartition, offset: int) -> bool:
+        """Note that a record was read; say whether its partition is owned."""
+        place = self._places.get(at)
+        if place is None:
+            return False
         place.at_end, place.handled = False, offset + 1
+        return True
 
     def settle(self, turn: Turn) -> dict[TopicPartition, int]:
         """Note a delivered turn; return the offsets that may be committed."""

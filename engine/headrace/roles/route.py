@@ -25,11 +25,12 @@ from headrace.model.frame import encode_tick
 from headrace.roles.health import Health
 from headrace.roles.outbox import Outbox
 from headrace.roles.ownership import Ownership
+from headrace.roles.tally import Tally
 from headrace.roles.ticks import TickAuthor
 from headrace.roles.turns import Turn
 from headrace.settings import Settings
 from headrace.stages.read import RawRecord, Unreadable, read
-from headrace.stages.route import Routes, compile_trigger
+from headrace.stages.route import CompiledTrigger, Routes, compile_trigger
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Router:
         self._leaving = False
         self._failure: HeadraceError | None = None
         self._reported_s = 0.0
+        self._tally = Tally()
         self._report_now = True
         self._feed = TriggerFeed(kafka)
         self._consumer = kafka.consumer(
@@ -109,8 +111,10 @@ class Router:
             HeadraceError: a record could not be delivered; the process must start anew.
         """
         self._follow_triggers()
-        for message in self._poll():
-            self._take(message)
+        messages, now_ms = self._poll(), self._clock.now_ms()
+        for message in messages:
+            self._take(message, now_ms)
+        self._tally.tell()
         self._outbox.flush_when_due()
         self._settle(self._outbox.settle())
         if self._failure is not None:
@@ -135,7 +139,7 @@ class Router:
             return []
         return [first, *self._consumer.consume(BATCH_RECORDS_MAX, 0)]
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, now_ms: int) -> None:
         at = (message.topic() or "", message.partition() or 0)
         error = message.error()
         if error is not None:
@@ -143,15 +147,13 @@ class Router:
         elif at[0] == self._names.progress:
             if self._author is not None:
                 self._author.hear(message.value() or b"{}")
-        elif at in self._owned:
+        else:
             record = raw_record(message)
-            self._owned.handled(at, record.position.offset)
-            self._route(record)
+            if self._owned.handle(at, record.position.offset):
+                self._route(at, record, now_ms)
 
-    def _route(self, record: RawRecord) -> None:
-        now_ms = self._clock.now_ms()
-        at = (record.position.topic, record.position.partition)
-        metrics.EVENTS.labels(at[0]).inc()
+    def _route(self, at: tuple[str, int], record: RawRecord, now_ms: int) -> None:
+        self._tally.event(at[0])
         outcome = read(record, now_ms)
         log_ms = record.timestamp_ms if record.timestamp_ms is not None else now_ms
         if isinstance(outcome, Unreadable):
@@ -166,8 +168,7 @@ class Router:
 
     def _hand_on(self, outcome: ReadEvent) -> None:
         routed = self._routes.route(outcome)
-        for how, count in routed.counts.items():
-            metrics.FILTERED.labels(how).inc(count)
+        self._tally.filtered(routed.counts)
         for firing in routed.firings:
             self._outbox.firing(firing)
         for match in routed.matches:
@@ -226,6 +227,7 @@ class Router:
         # What was matched by the old routes leaves before anything is matched by the new ones.
         self._outbox.flush()
         self._report_now = True
+        changed: dict[str, CompiledTrigger | None] = {}
         for change in changes:
             compiled = None
             if change.record is not None:
@@ -233,7 +235,8 @@ class Router:
                     compiled = compile_trigger(change.record, self._settings.window_ms, self._settings.lateness_ms)
                 except TriggerError as error:
                     log.error("the trigger %s cannot be used: %s", change.name, error)
-            self._routes = self._routes.changed(change.name, compiled)
+            changed[change.name] = compiled
+        self._routes = self._routes.changed(changed)
         metrics.TRIGGERS.set(len(self._routes.triggers))
 
     def _subscribe(self) -> None:

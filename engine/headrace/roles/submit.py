@@ -22,6 +22,7 @@ from headrace.model.event import Position
 from headrace.model.firing import Firing
 from headrace.model.run import Run, RunState
 from headrace.roles.attempt import LocalFlows, Startable, Started, TargetSystem, TryAgain
+from headrace.roles.crew import Crew
 from headrace.roles.firing_feed import FiringFeed, retry_of_record
 from headrace.roles.health import Health
 from headrace.roles.ledger import Ledger
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 TURN_S = 0.05
 TASKS_MAX = 256
+ROOM_MIN = 64
+"""Firings are read in batches of at least so many, where there are so many: each reading is a change of threads."""
+ROOM_WAIT_S = 0.5
 API_CONNECTIONS_WARM = 32
 GIVE_UP_MS = 24 * 3_600_000
 """A firing that could not start for this long becomes a dead letter."""
@@ -51,7 +55,6 @@ class Submitter:
         """Submit to `kubernetes` and `local`."""
         self._names = edges.kafka.names
         self._clock = edges.clock
-        self._fail = edges.fail
         self._producer = edges.producer
         self._kubernetes = kubernetes
         self._flows = LocalFlows()
@@ -61,7 +64,7 @@ class Submitter:
         self._ledgers: dict[int, Ledger] = {}
         self._active: set[str] = set()
         self._slots_reserved: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._crew = Crew(TASKS_MAX, ROOM_MIN, edges.fail)
         self._runs: set[asyncio.Task[None]] = set()
         self._feed = FiringFeed(edges.kafka, self, edges.crossing, edges.clock)
         self._pauses = Pauses(edges.kafka, edges.crossing)
@@ -73,7 +76,9 @@ class Submitter:
         self._feed.start()
         self._health.ready()
         while not stop.is_set():
-            room = TASKS_MAX - len(self._tasks)
+            # Without room the consumer is paused, which throws away what it has fetched. So that is for when the API
+            # server stands still; otherwise room comes in a moment, and is waited for.
+            room = await self._crew.wait_for_room(ROOM_WAIT_S)
             if len(self._waiting) >= bounds.QUEUED_FIRINGS_MAX:
                 # The rest waits in Kafka. What is held is still tried below.
                 room = 0
@@ -85,8 +90,7 @@ class Submitter:
         await self._stop()
 
     async def _stop(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=30)
+        await self._crew.wait_for_all(timeout_s=30)
         cut_short = await self._local.stop(STOP_LOCAL_S)
         if cut_short:
             log.warning("%d local runs were ended: their runs are recorded as failed", len(cut_short))
@@ -122,8 +126,7 @@ class Submitter:
 
     async def revoked(self, partitions: set[int]) -> None:
         """Give partitions back: wait for what is under way, then let go of what waits."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=15)
+        await self._crew.wait_for_all(timeout_s=15)
         for partition in partitions:
             self._ledgers.pop(partition, None)
             self._waiting.drop_partition(partition)
@@ -131,17 +134,7 @@ class Submitter:
     def _begin(self, message: Message) -> None:
         partition, offset = message.partition(), message.offset()
         assert partition is not None and offset is not None
-        self._spawn(self._submit_message(message, partition, offset))
-
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fail(task.exception() or RuntimeError())
+        self._crew.spawn(self._submit_message(message, partition, offset))
 
     async def _submit_message(self, message: Message, partition: int, offset: int) -> None:
         value = message.value() or b""
@@ -172,9 +165,10 @@ class Submitter:
     def _try_waiting(self) -> None:
         if not len(self._waiting):
             return
-        room = TASKS_MAX - len(self._tasks)
-        for held in self._waiting.take_due(self._clock.elapsed_s(), room, self._free_slots, self._pauses.names):
-            self._spawn(self._submit(held, retried=True))
+        for held in self._waiting.take_due(
+            self._clock.elapsed_s(), self._crew.room, self._free_slots, self._pauses.names
+        ):
+            self._crew.spawn(self._submit(held, retried=True))
 
     async def _submit(self, held: Held, retried: bool) -> None:
         firing = held.firing

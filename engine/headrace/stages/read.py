@@ -10,7 +10,7 @@ import base64
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +23,7 @@ from headrace.model.times import instant_ms
 _STRUCTURED = "application/cloudevents+json"
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
+class RawRecord(NamedTuple):
     """A record as Kafka gave it."""
 
     position: Position
@@ -121,7 +120,7 @@ def _object(value: bytes) -> dict[str, Any]:
 
 
 def _header_texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
-    return {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}
+    return {name: value.decode("utf-8", "replace") for name, value in headers if value is not None} if headers else {}
 
 
 def _looks_structured(body: Mapping[str, Any]) -> bool:

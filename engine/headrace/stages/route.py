@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,8 @@ from headrace.model.frame import Match
 from headrace.model.json_text import canonical
 from headrace.model.times import duration_ms
 from headrace.model.trigger import TriggerRecord
+from headrace.stages.candidates import Candidates
+from headrace.stages.comparison import Comparison, comparison_of, field_at
 from headrace.stages.expression import Expression, Failed, variables
 from headrace.stages.resets import Schedule, period
 
@@ -40,8 +41,12 @@ class Routed:
     matches: list[Match] = field(default_factory=list)
     firings: list[Firing] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
     """`filtered`, `filter_failed` and `missing_field`, for the metrics."""
+
+    def count(self, how: str) -> None:
+        """Count one dependency that the event did not pass."""
+        self.counts[how] = self.counts.get(how, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class _Dependency:
     key: Expression | None
     requires: tuple[str, ...] = ()
     """Fields that the payload must have."""
+    comparison: Comparison | None = None
+    """What the filter begins with, where that can be decided without CEL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,12 @@ class CompiledTrigger:
         """Whether it waits for more than one event."""
         return len(self.definition.dependencies) > 1
 
+    def comparison(self, event: str) -> Comparison | None:
+        """Return what rules an event out as a whole; None where nothing that simple does."""
+        # What an event lacks that it must have is told even where a filter would not let it pass.
+        only = self.by_event[event][0]
+        return only.comparison if len(self.by_event[event]) == 1 and not only.requires else None
+
 
 def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: int) -> CompiledTrigger:
     """Resolve a trigger's defaults and compile its expressions.
@@ -87,6 +100,7 @@ def compile_trigger(record: TriggerRecord, default_window_ms: int, lateness_ms: 
                 Expression(dependency.filter) if dependency.filter is not None else None,
                 Expression(dependency.key) if dependency.key is not None else None,
                 tuple(sensor.requires.get(dependency.name, ())) if sensor is not None else (),
+                comparison_of(dependency.filter) if dependency.filter is not None else None,
             )
         )
         for source in (dependency.parameters or {}).values():
@@ -141,6 +155,8 @@ class Routes:
             for name in trigger.by_event:
                 by_event.setdefault(name, []).append(trigger)
         self._by_event = {name: tuple(triggers) for name, triggers in by_event.items()}
+        # Made when an event first asks: triggers are often changed one after the other.
+        self._candidates: dict[str, Candidates[CompiledTrigger]] = {}
 
     @property
     def events(self) -> set[str]:
@@ -152,12 +168,10 @@ class Routes:
         """The triggers by their names, `namespace/name`."""
         return dict(self._triggers)
 
-    def changed(self, name: str, trigger: CompiledTrigger | None) -> Routes:
-        """Return routes in which the trigger `name` is `trigger`, or is gone."""
-        triggers = dict(self._triggers)
-        triggers.pop(name, None)
-        if trigger is not None:
-            triggers[name] = trigger
+    def changed(self, changes: Mapping[str, CompiledTrigger | None]) -> Routes:
+        """Return routes in which each trigger named is as given, or is gone."""
+        triggers = {name: trigger for name, trigger in self._triggers.items() if name not in changes}
+        triggers.update({name: trigger for name, trigger in changes.items() if trigger is not None})
         return Routes(triggers.values())
 
     def start_of(self, topic: str, partition: int) -> int:
@@ -179,7 +193,7 @@ class Routes:
             return routed
         seen: dict[str, Any] | None = None
         with_headers: Event | None = None
-        for trigger in triggers:
+        for trigger in self._candidates_for(event.name).of(read.fields, routed.counts):
             if event.offset < trigger.starts.get(event.name, {}).get(event.partition, 0):
                 continue
             if seen is None:
@@ -189,6 +203,14 @@ class Routes:
                 with_headers = carried = with_headers or _with_headers(read)
             _match(trigger, carried, seen, routed)
         return routed
+
+    def _candidates_for(self, event: str) -> Candidates[CompiledTrigger]:
+        candidates = self._candidates.get(event)
+        if candidates is None:
+            waiting = self._by_event.get(event, ())
+            candidates = Candidates((trigger.comparison(event), trigger) for trigger in waiting)
+            self._candidates[event] = candidates
+        return candidates
 
 
 def _with_headers(read: ReadEvent) -> Event:
@@ -204,15 +226,14 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
     for dependency in trigger.by_event[event.name]:
         missing = next((field for field in dependency.requires if field not in seen["event"]), None)
         if missing is not None:
-            routed.counts["missing_field"] += 1
+            routed.count("missing_field")
             message = f"the payload has no field {missing}, which a required parameter needs"
             routed.rejected.append(Rejected(trigger.definition.trigger, Reason.MISSING_FIELD, message))
             continue
-        if dependency.filter is not None:
-            passed = dependency.filter.evaluate(seen)
-            if passed is not True:
-                routed.counts["filter_failed" if isinstance(passed, Failed) else "filtered"] += 1
-                continue
+        passed = _passed(dependency, seen)
+        if passed is not True:
+            routed.count("filter_failed" if isinstance(passed, Failed) else "filtered")
+            continue
         if not trigger.joins:
             routed.firings.append(firing_of(trigger.definition, "", (event,)))
             return
@@ -225,6 +246,15 @@ def _match(trigger: CompiledTrigger, event: Event, seen: dict[str, Any], routed:
             passed_indexes.append(dependency.index)
     if first_key is not None:
         routed.matches.append(Match(trigger.definition, event, tuple(passed_indexes), first_key))
+
+
+def _passed(dependency: _Dependency, seen: dict[str, Any]) -> Any | Failed:
+    if dependency.filter is None:
+        return True
+    comparison = dependency.comparison
+    if comparison is not None and comparison.is_all and comparison.holds(field_at(seen["event"], comparison.path)):
+        return True
+    return dependency.filter.evaluate(seen)
 
 
 def _key(dependency: _Dependency, seen: dict[str, Any], since: str) -> str | Failed:

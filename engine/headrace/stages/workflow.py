@@ -111,14 +111,14 @@ class Answer(Enum):
 
 def classify(status: int, body: bytes) -> tuple[Answer, str]:
     """Return what an HTTP answer means, and the server's own words."""
+    if 200 <= status < 300:
+        return Answer.CREATED, ""
     reason, message = "", body[:300].decode("utf-8", "replace")
     try:
         parsed = orjson.loads(body)
         reason, message = str(parsed.get("reason", "")), str(parsed.get("message", message))
     except (orjson.JSONDecodeError, AttributeError):
         pass
-    if 200 <= status < 300:
-        return Answer.CREATED, ""
     if status == 409 and reason == "AlreadyExists":
         return Answer.EXISTS, message
     # 403 is also how quotas and missing rights answer; both are mended without touching the firing.

@@ -64,7 +64,7 @@ def test_a_partition_is_caught_up_only_when_its_end_is_durable() -> None:
     owned.take(A)
     owned.reached_end(A)
     assert owned.report("m", 10, 0).caught_up == {A}
-    owned.handled(A, 7)
+    assert owned.handle(A, 7)
     turns.open.saw(A, 7, 1234)
     owned.reached_end(A)
     report = owned.report("m", 11, 0)
@@ -78,7 +78,7 @@ def test_a_partition_is_caught_up_only_when_its_end_is_durable() -> None:
 def test_a_partition_behind_reports_its_last_durable_event() -> None:
     owned, turns = Ownership(), Turns()
     owned.take(A)
-    owned.handled(A, 7)
+    assert owned.handle(A, 7)
     turns.open.saw(A, 7, 1234)
     turns.close()
     owned.settle(turns.done()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import cel
 import pytest
 
 from headrace.model.errors import TriggerError
@@ -79,3 +80,30 @@ def test_what_is_no_cel_is_refused_where_it_is_written(text: str) -> None:
 def test_unknown_names_are_refused_where_they_are_written(text: str) -> None:
     with pytest.raises(TriggerError, match="a name that does not exist"):
         Expression(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("size(event)", 2),
+        ("event.size()", 2),
+        ("'b' in event", True),
+        ("event == {'a': 1, 'b': 'event.a'}", True),
+        ("event.exists(key, key == 'b')", True),
+        ("event.a == 1 && event.map(key, key).size() == 2", True),
+        ("[1].map(event, event.a)", None),
+        ("has(event.b) && event . b == 'event.a'", True),
+        ("event.b.size()", 7),
+        ("event.b.startsWith(name)", False),
+    ],
+)
+def test_an_expression_sees_the_whole_payload_where_it_may_look_at_it(text: str, value: Any) -> None:
+    fields = {"a": 1, "b": "event.a"}
+    whole = {"event": fields, "name": "data_updated", "id": "id-1", "headers": {}, "time": datetime.now(UTC)}
+    try:
+        expected = cel.evaluate(text, whole)
+    except Exception:
+        expected = None
+    assert expected == value
+    result = evaluate(text, fields)
+    assert isinstance(result, Failed) if value is None else result == value

@@ -178,7 +178,7 @@ def test_headers_travel_only_where_a_mapping_reads_them() -> None:
 
 def test_changed_routes_are_new_and_leave_the_old_alone() -> None:
     old = Routes([make_trigger({"events": ["a", "b"]})])
-    changed = old.changed("ml/model-refresh", make_trigger({"events": ["c", "b"]}, generation=2))
+    changed = old.changed({"ml/model-refresh": make_trigger({"events": ["c", "b"]}, generation=2)})
     assert (old.events, changed.events) == ({"a", "b"}, {"b", "c"})
     assert list(changed.triggers) == ["ml/model-refresh"]
     assert old.route(read_event(b"{}", topic="a")).matches
@@ -189,10 +189,10 @@ def test_changed_routes_are_new_and_leave_the_old_alone() -> None:
 
 def test_a_removed_trigger_matches_nothing() -> None:
     routes = Routes([make_trigger({"events": ["a"]})])
-    gone = routes.changed("ml/model-refresh", None)
+    gone = routes.changed({"ml/model-refresh": None})
     assert (gone.events, gone.triggers) == (set(), {})
     assert gone.route(read_event(b"{}", topic="a")).firings == []
-    assert gone.changed("ml/unknown", None).events == set()
+    assert gone.changed({"ml/unknown": None}).events == set()
 
 
 def test_the_start_of_a_partition_is_the_least_of_its_triggers() -> None:

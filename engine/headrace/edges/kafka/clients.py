@@ -97,12 +97,12 @@ def raw_record(message: Message) -> RawRecord:
     kind, timestamp_ms = message.timestamp()
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None and partition is not None and offset is not None
-    headers = tuple((name, _header(value)) for name, value in header_pairs(message))
+    pairs = header_pairs(message)
     return RawRecord(
         Position(topic, partition, offset),
         message.key(),
         message.value(),
-        headers,
+        tuple((name, _header(value)) for name, value in pairs) if pairs else (),
         timestamp_ms if kind and timestamp_ms >= 0 else None,
     )
 

@@ -50,8 +50,10 @@ class _TidyResolver(PythonResolver):
         return downloaded
 
 
-def resolve_class_path(progress: Callable[[str], None]) -> tuple[Path, ...]:
-    """Return the jars of the Kafka server, downloading those that the local repository lacks.
+def resolve_class_path(
+    progress: Callable[[str], None], artifacts: Sequence[str] = (KAFKA_SERVER, SLF4J_BINDING)
+) -> tuple[Path, ...]:
+    """Return the jars of the Kafka server, or of other `artifacts`, downloading what the local repository lacks.
 
     `progress` is called with one sentence for each visible step. Raises `KafkaJarsUnavailable`, whose message
     is one sentence for the person at the terminal, when a jar can be had from nowhere.
@@ -63,14 +65,14 @@ def resolve_class_path(progress: Callable[[str], None]) -> tuple[Path, ...]:
         remote_repos={"central": MAVEN_CENTRAL_URL, **settings.repositories},
     )
     repository: Path = context.repo_cache
-    server_jar = context.create_dependency(KAFKA_SERVER).artifact.cached_path
+    server_jar = context.create_dependency(artifacts[0]).artifact.cached_path
     if server_jar is not None and server_jar.exists():
         progress(f"resolving Kafka {KAFKA_VERSION}")
     else:
         progress(f"resolving Kafka {KAFKA_VERSION} (first time: about {DOWNLOAD_MEGABYTES} MB)")
     try:
         with _exclusive(repository):
-            return _download(_artifacts(context), progress)
+            return _download(_artifacts(context, artifacts), progress)
     except requests.RequestException as error:
         raise KafkaJarsUnavailable(
             f"Kafka {KAFKA_VERSION} could not be downloaded from Maven Central ({type(error).__name__}): "
@@ -85,9 +87,9 @@ def resolve_class_path(progress: Callable[[str], None]) -> tuple[Path, ...]:
         raise KafkaJarsUnavailable(f"Kafka {KAFKA_VERSION} could not be resolved into {repository}: {error}") from error
 
 
-def _artifacts(context: MavenContext) -> Sequence[Artifact]:
+def _artifacts(context: MavenContext, coordinates: Sequence[str]) -> Sequence[Artifact]:
     """Walk the dependency graph; this reads descriptions only and downloads no jar."""
-    inputs = [context.create_dependency(coordinate) for coordinate in (KAFKA_SERVER, SLF4J_BINDING)]
+    inputs = [context.create_dependency(coordinate) for coordinate in coordinates]
     named, transitive = context.resolver.resolve(inputs)
     needed = [*named, *(found for found in transitive if found.scope in ("compile", "runtime"))]
     unique: dict[Any, Artifact] = {found.artifact.key: found.artifact for found in needed}

@@ -51,7 +51,7 @@ class Credentials:
 
 def configured() -> bool:
     """Say whether a kubeconfig file or a pod's service account exists, without reading either."""
-    return bool(_kubeconfig_files()) or _in_cluster()
+    return bool(_kubeconfig_files()) or in_cluster()
 
 
 async def load() -> Credentials:
@@ -65,7 +65,7 @@ async def load() -> Credentials:
 
     configuration = Configuration()
     files = _kubeconfig_files()
-    if not files and not _in_cluster():
+    if not files and not in_cluster():
         raise TargetError(
             f"no Kubernetes credentials: neither {_kubeconfig_variable()} nor a service account exists; "
             "set KUBECONFIG, or use triggers that run a local flow"
@@ -96,7 +96,8 @@ def _kubeconfig_files() -> list[str]:
     return [path for path in paths if os.path.isfile(path)]
 
 
-def _in_cluster() -> bool:
+def in_cluster() -> bool:
+    """Say whether this process runs in a pod that has a service account."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (_SERVICE_ACCOUNT / "token").is_file()
 
 
