@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.faults import Scene, inject
+from tests.chaos.faults import FaultMissed, Scene, inject
 from tests.chaos.load import OUTAGE_S, Load
 from tests.chaos.plan import Kind, Planned, outage_of, plan
 from tests.chaos.sets import Sets, draw
@@ -110,7 +110,11 @@ class Breaking:
         load, at_s = self._scene.load, self.now_s
         injected = Injected(str(fault), at_s, 0.0, load.reached, len(self._scene.world.watch.found), "")
         self._verdict.faults.append(injected)
-        injected.note = inject(fault, self._scene)
+        try:
+            injected.note = inject(fault, self._scene)
+        except FaultMissed as missed:
+            injected.note = str(missed)
+            self._verdict.invalid.append(f"{fault}: {missed}")
         injected.lasted_s = self.now_s - at_s
         self._ends.append((time.monotonic(), load.reached.sets))
         share = injected.before.records / len(load.sets.records)
