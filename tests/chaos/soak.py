@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -138,8 +139,8 @@ def soak(hours: float, seed: int, sets_per_s: float, directory: Path) -> tuple[V
                 breaking.note_recoveries()
                 judge(made, load, verdict)
             made.fleet.stop()
-    except (AssertionError, RuntimeError, OSError) as error:
-        verdict.failures.append(f"{type(error).__name__}: {str(error)[:2000]}")
+    except (AssertionError, RuntimeError, OSError, KafkaException) as error:
+        verdict.broke_off(error)
     verdict.seconds = time.monotonic() - began_s
     return verdict, growths(samples), samples
 
