@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,12 +20,17 @@ from tests.support.kube_gateway import FAIR, Weather
 
 CREATION = "POST /apis/argoproj.io"
 WEATHER_S = 6.0
+FELT_WITHIN_S = 60.0
 BROKER_AWAY_S = 3.0
 API_AWAY_S = 5.0
 # A request is given up after 10 s.
 ANSWER_LATE_S = 11.0
 BURST_POISON = 40
 BURST_DUPLICATES = 400
+
+
+class FaultMissed(Exception):
+    """A fault met nothing, so that a run with it proves less than it seems to."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ def inject(fault: Planned, scene: Scene) -> str:
         what is worth to know of it besides.
 
     Raises:
+        FaultMissed: there was nothing that it could befall.
         AssertionError: the fault could not be brought about, or what is told to stop cleanly did not.
     """
     return _FAULTS[fault.kind](scene, fault.role or "")
@@ -144,13 +151,19 @@ def _api_stopped(scene: Scene, role: str) -> str:
 def _weather(weather: Weather, lasts_s: float = WEATHER_S) -> Callable[[Scene, str], str]:
     def befalls(scene: Scene, role: str) -> str:
         gateway = scene.world.gateway
-        before = len(gateway.requests)
+        before = gateway.hit
         gateway.weather = weather
         try:
             _last(lasts_s)
+            # Where an earlier fault still keeps everything from moving, the weather lasts until it is felt.
+            deadline_s = time.monotonic() + FELT_WITHIN_S
+            while gateway.hit == before and time.monotonic() < deadline_s:
+                _last(0.1)
         finally:
             gateway.weather = FAIR
-        return f"{sum(weather.part in request for request in gateway.requests[before:])} requests"
+        if gateway.hit == before:
+            raise FaultMissed(f"no request came within {FELT_WITHIN_S:g} s")
+        return f"{gateway.hit - before} requests"
 
     return befalls
 
@@ -161,7 +174,10 @@ def _poisoned(scene: Scene, role: str) -> str:
 
 
 def _duplicated(scene: Scene, role: str) -> str:
-    return f"{scene.load.again(BURST_DUPLICATES)} records"
+    sent = scene.load.again(BURST_DUPLICATES)
+    if not sent:
+        raise FaultMissed("nothing that could come again was published yet")
+    return f"{sent} records"
 
 
 def _deleted(scene: Scene, role: str) -> str:
@@ -177,6 +193,8 @@ def _deleted(scene: Scene, role: str) -> str:
     deleted = world.delete_workflows(there - started)
     replayed = world.rewind("submit", f"{world.engine.prefix}firings")
     fleet.start(*["submit"] * count)
+    if not deleted:
+        raise FaultMissed("no Workflow was there yet")
     return f"{deleted} workflows, {replayed} firings"
 
 

@@ -34,7 +34,8 @@ class Kind(StrEnum):
     OUTAGE = "outage of two hours"
 
 
-OF_ONE_ROLE = frozenset({Kind.KILLED, Kind.TERMINATED, Kind.FROZEN, Kind.SCALED})
+OF_ONE_ROLE = (Kind.KILLED, Kind.TERMINATED, Kind.FROZEN, Kind.SCALED)
+OF_JOIN = (Kind.WIPED, Kind.KILLED_IN_RECOVERY)
 OUTAGE_SHARE = 0.05
 """Of all sets: those whose events come while nothing runs."""
 
@@ -53,20 +54,25 @@ class Planned:
 
 
 def plan(seed: int, count: int) -> list[Planned]:
-    """Draw `count` faults. As many as there are kinds hold each kind once; an outage comes at most once."""
+    """Draw `count` faults. As many as there are kinds hold each kind once; an outage comes at most once.
+
+    Over as many seeds in a row as there are roles, each kind that befalls one role befalls each of them.
+    """
     chance = random.Random(f"plan {seed}")
-    kinds: list[Kind] = []
+    kinds: list[tuple[Kind, str | None]] = []
+    deck_number = 0
     while len(kinds) < count:
-        deck = [kind for kind in Kind if kind is not Kind.OUTAGE or kind not in kinds]
+        deck = [(kind, _role(kind, seed + deck_number)) for kind in Kind if kind is not Kind.OUTAGE or not deck_number]
         chance.shuffle(deck)
         kinds += deck
-    return [Planned(kind, _role(chance, kind), (index + 1) / (count + 1)) for index, kind in enumerate(kinds[:count])]
+        deck_number += 1
+    return [Planned(kind, role, (index + 1) / (count + 1)) for index, (kind, role) in enumerate(kinds[:count])]
 
 
-def _role(chance: random.Random, kind: Kind) -> str | None:
-    if kind in (Kind.WIPED, Kind.KILLED_IN_RECOVERY):
+def _role(kind: Kind, turn: int) -> str | None:
+    if kind in OF_JOIN:
         return "join"
-    return chance.choice(ROLES) if kind in OF_ONE_ROLE else None
+    return ROLES[(turn + OF_ONE_ROLE.index(kind)) % len(ROLES)] if kind in OF_ONE_ROLE else None
 
 
 def outage_of(planned: list[Planned]) -> tuple[float, float] | None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.faults import Scene, inject
+from confluent_kafka import KafkaException
+
+from tests.chaos.faults import FaultMissed, Scene, inject
 from tests.chaos.load import OUTAGE_S, Load
 from tests.chaos.plan import Kind, Planned, outage_of, plan
 from tests.chaos.sets import Sets, draw
@@ -44,9 +46,8 @@ def run(order: Order, say: Say) -> Verdict:
     try:
         with world(order.directory) as made:
             _run_in(made, order, sets, planned, verdict, say)
-    except (AssertionError, RuntimeError, OSError, TimeoutError) as error:
-        # A run that broke off has failed, and still tells what it saw until then.
-        verdict.failures.append(f"{type(error).__name__}: {str(error)[:2000]}")
+    except (AssertionError, RuntimeError, OSError, KafkaException) as error:
+        verdict.broke_off(error)
     verdict.seconds = time.monotonic() - began_s
     return verdict
 
@@ -110,7 +111,11 @@ class Breaking:
         load, at_s = self._scene.load, self.now_s
         injected = Injected(str(fault), at_s, 0.0, load.reached, len(self._scene.world.watch.found), "")
         self._verdict.faults.append(injected)
-        injected.note = inject(fault, self._scene)
+        try:
+            injected.note = inject(fault, self._scene)
+        except FaultMissed as missed:
+            injected.note = str(missed)
+            self._verdict.invalid.append(f"{fault}: {missed}")
         injected.lasted_s = self.now_s - at_s
         self._ends.append((time.monotonic(), load.reached.sets))
         share = injected.before.records / len(load.sets.records)
@@ -150,7 +155,7 @@ def judge(made: World, load: Load, verdict: Verdict) -> None:
     seen = list(made.watch.seen.values())
     verdict.check_workflows(seen, load.sets.expected)
     verdict.check_runs(seen, tenant.run_records())
-    verdict.check_dead_letters(tenant.dead_letters(), load.poison)
+    verdict.check_dead_letters(engine.here("deadletters", "list", "--json").expect(0).rows, load.poison)
     lags = [sum(row["records"] for row in engine.here("lag", "--json").expect(0).rows) for _ in range(LAG_ASKED)]
     # Ticks keep the join's topic moving, so its lag is zero between two of them.
     verdict.lag = min(lags)

@@ -18,13 +18,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from tests.chaos.command import end_cleanly_when_told, provenance
 from tests.chaos.faults import Scene
 from tests.chaos.load import Load
-from tests.chaos.plan import Kind, Planned
+from tests.chaos.plan import OF_JOIN, Kind, Planned
 from tests.chaos.run import SETTLE_S, Breaking, await_all, judge
 from tests.chaos.samples import Growth, Sample, growths, take
 from tests.chaos.sets import draw
@@ -70,8 +71,7 @@ def schedule(seconds: float, chance: random.Random) -> Iterator[tuple[float, Pla
             deck += REPLACING if is_early else SURVIVABLE
             chance.shuffle(deck)
         kind = deck.pop()
-        of_join = kind in (Kind.WIPED, Kind.KILLED_IN_RECOVERY)
-        role = "join" if of_join else chance.choice(ROLES) if kind in REPLACING else None
+        role = "join" if kind in OF_JOIN else chance.choice(ROLES) if kind in REPLACING else None
         yield at_s, Planned(kind, role, at_s / seconds)
 
 
@@ -139,8 +139,8 @@ def soak(hours: float, seed: int, sets_per_s: float, directory: Path) -> tuple[V
                 breaking.note_recoveries()
                 judge(made, load, verdict)
             made.fleet.stop()
-    except (AssertionError, RuntimeError, OSError) as error:
-        verdict.failures.append(f"{type(error).__name__}: {str(error)[:2000]}")
+    except (AssertionError, RuntimeError, OSError, KafkaException) as error:
+        verdict.broke_off(error)
     verdict.seconds = time.monotonic() - began_s
     return verdict, growths(samples), samples
 

@@ -15,6 +15,7 @@ from tests.support.kube import KubeObject
 from tests.support.tenant import parameters_of
 
 SHOWN_MAX = 10
+FAILURE_CHARACTERS = 2000
 
 
 @dataclass
@@ -83,6 +84,14 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
         return {"verdict": self.word, **asdict(self)}
+
+    def broke_off(self, error: BaseException) -> None:
+        """Note what ended a run early; it still tells what it saw until then."""
+        first: BaseException | None = error
+        while first is not None:
+            # What failed first is at the end of the chain: telling what was seen may have failed, too.
+            self.failures.append(f"{type(first).__name__}: {str(first)[:FAILURE_CHARACTERS]}")
+            first = first.__context__
 
     def check_workflows(self, seen: Iterable[KubeObject], expected: Mapping[SetName, Mapping[str, str]]) -> None:
         """Hold every Workflow that ever was against the sets."""

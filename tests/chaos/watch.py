@@ -72,7 +72,14 @@ class RunWatch(WorkflowWatch):
                 self.unknown.append(workflow)
             else:
                 self.found.setdefault(name, {})[uid] = time.monotonic()
-        self._seen[uid] = workflow
+            self._seen[uid] = _needed(workflow)
+
+
+def _needed(workflow: KubeObject) -> KubeObject:
+    """Keep what a verdict asks for: hours of whole Workflows would fill the memory."""
+    metadata = workflow["metadata"]
+    kept = {name: metadata.get(name) for name in ("name", "uid", "labels", "annotations")}
+    return {"metadata": kept, "spec": {"arguments": workflow["spec"]["arguments"]}}
 
 
 def set_of(workflow: KubeObject) -> SetName | None:

@@ -62,6 +62,8 @@ class KubeGateway:
         """Each connection that a request came by."""
         self.weather = FAIR
         """May be set from any thread."""
+        self.hit = 0
+        """Requests that some weather other than `FAIR` has befallen."""
         self.creating = 0
         """Creations that the server has not answered yet."""
         self._server = server
@@ -134,6 +136,7 @@ class KubeGateway:
         if self._closing:
             return web.Response(status=502)
         weather = self.weather if self.weather.part in text and random.random() < self.weather.share else FAIR
+        self.hit += weather is not FAIR
         if weather.status is not None:
             status = {"kind": "Status", "status": "Failure", "message": "the weather", "code": weather.status}
             return web.json_response(status, status=weather.status)

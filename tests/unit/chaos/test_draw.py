@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.chaos.plan import Kind, outage_of, plan
+from tests.chaos.plan import OF_ONE_ROLE, Kind, outage_of, plan
 from tests.chaos.run import thresholds
 from tests.chaos.sets import SetName, draw
 from tests.chaos.soak import REPLACING, SURVIVABLE
+from tests.support.engine import ROLES
 
 SETS = 2000
 
@@ -19,6 +20,9 @@ def test_a_seed_draws_the_same_load_and_the_same_plan_again() -> None:
 def test_as_many_faults_as_there_are_kinds_hold_each_kind_once() -> None:
     for seed in range(20):
         assert sorted(fault.kind for fault in plan(seed, len(Kind))) == sorted(Kind)
+        three = [fault for turn in range(3) for fault in plan(seed + turn, len(Kind))]
+        for kind in OF_ONE_ROLE:
+            assert {fault.role for fault in three if fault.kind is kind} == set(ROLES)
     assert {Kind.OUTAGE, Kind.DELETED, Kind.ROLLED, Kind.SCALED, Kind.API_STOPPED, Kind.BROKER_KILLED} == set(Kind) - {
         *REPLACING,
         *SURVIVABLE,
