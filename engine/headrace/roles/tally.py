@@ -1,4 +1,4 @@
-"""Tally: a router's counts of one turn. For each record, the metrics themselves would take as long as reading it does."""
+"""Tally: a router's counts of one turn. For each record, the metrics themselves would cost as much as reading it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Tally:
 
     def filtered(self, counts: Mapping[str, int]) -> None:
         """Count what the filters did, by how it went."""
-        self._filtered.update(counts)
+        for how, count in counts.items():
+            self._filtered[how] += count
 
     def tell(self) -> None:
         """Tell the metrics, and begin anew."""
