@@ -16,6 +16,7 @@ from headrace.edges import metrics
 from headrace.edges.kafka.topics import ensure_internal_topics
 from headrace.roles.health import Health
 from headrace.roles.route import Router
+from headrace.roles.start import steady_heap
 from headrace.settings import Settings
 
 _LOOK_S = 0.02
@@ -35,6 +36,7 @@ def bare_rate(settings: Settings, topic: str, partitions: int, count: int, progr
 
 def _route(connection: Connection, settings: Settings, count: int) -> None:
     router = Router(settings, ensure_internal_topics(settings), Health(settings, "route"))
+    steady_heap()
     stop = threading.Event()
     marks: list[tuple[float, float]] = []
 
