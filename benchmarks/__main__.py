@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.parts import Parts, parts
 from benchmarks.rows import ROWS
+from headrace.bench.durability import durability
 from headrace.bench.figures import Figure, Skipped
 from headrace.bench.report import DURABILITY, commit_of, document, machine, table
 
@@ -30,8 +31,10 @@ def main() -> int:
     chosen = arguments.rows or [row for row in ROWS if row != "many-flows"]
     print(f"{machine()}\n{DURABILITY}", flush=True)
     with parts(arguments.quick, arguments.million) as shared:
+        checked = durability(shared.settings())
+        print(checked, flush=True)
         results, failed = _measure(chosen, shared)
-    arguments.json.write_bytes(document(results, commit_of(ROOT)))
+    arguments.json.write_bytes(document(results, commit_of(ROOT), checked))
     print(f"\n{table(results)}\n\nAll of it, as JSON: {arguments.json}")
     return 1 if failed else 0
 

@@ -23,7 +23,7 @@ def measure(parts: Parts) -> Sequence[Figure]:
 
 
 def _triggers(parts: Parts) -> Figure:
-    count, samples, many = parts.size(100_000, 20_000), [], 10_000
+    count, samples, many = parts.size(200_000, 60_000), [], 10_000
     topic = f"{ONE_TOPIC}-growth"
     create_topics({"bootstrap.servers": parts.kafka}, {topic: 4})
     facts = (fact(number, region=f"r{number % REGIONS}") for number in range(count))

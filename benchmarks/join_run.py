@@ -19,6 +19,7 @@ from headrace.edges.kafka.topics import ensure_internal_topics
 from headrace.model.frame import Frame, decode
 from headrace.roles.health import Health
 from headrace.roles.join import Joiner
+from headrace.roles.start import steady_heap
 from headrace.settings import Settings
 from tests.support.kafka import create_topics
 
@@ -135,6 +136,7 @@ def _join(connection: Connection, settings: Settings, counts: dict[str, int], nu
 async def _join_until_told(connection: Connection, settings: Settings, counts: dict[str, int], number: int) -> None:
     data = Path(settings.state) / f"faust-{settings.topics.prefix}{number}"
     data.mkdir(parents=True, exist_ok=True)
+    steady_heap()
     joiner = Joiner(settings, counts, Health(settings, "join"), data)
     stop = asyncio.Event()
 

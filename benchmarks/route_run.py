@@ -18,6 +18,7 @@ from headrace.edges.kafka.access import KafkaAccess
 from headrace.edges.kafka.topics import ensure_internal_topics
 from headrace.roles.health import Health
 from headrace.roles.route import Router
+from headrace.roles.start import steady_heap
 from headrace.settings import Settings
 
 _LOOK_S = 0.02
@@ -38,6 +39,7 @@ def bare_rate(settings: Settings, topic: str, partitions: int, count: int, progr
 def _route(connection: Connection, settings: Settings, count: int) -> None:
     partitions = ensure_internal_topics(settings)
     router = Router(settings, KafkaAccess(settings), SystemClock(), partitions, Health(settings, "route"))
+    steady_heap()
     stop = threading.Event()
     marks: list[tuple[float, float]] = []
 

@@ -108,7 +108,9 @@ class Ground:
         with suppress(ApiException):
             api.delete_namespaced_custom_object(*_GROUP, self.namespace, "workflowtemplates", self.name)
         topics = [*map(self.event, ("single", "left", "right")), *self._made_topics]
-        for future in admin_client(self.settings).delete_topics(topics).values():
+        # Held until the answers are there: a client that is let go of asks nothing.
+        admin = admin_client(self.settings)
+        for future in admin.delete_topics(topics).values():
             with suppress(KafkaException):
                 future.result(REQUEST_TIMEOUT_S)
 

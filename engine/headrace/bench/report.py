@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +16,8 @@ import orjson
 from headrace.bench.figures import Figure, Skipped
 
 DURABILITY = (
-    "Durability is as in production: every producer has acks=all and idempotence, the join's changelog is complete, "
-    "offsets are committed only behind what they led to."
+    "Durability is as in production: what carries events has acks=all and idempotence, the join's changelog is "
+    "complete, offsets are committed only behind what they led to."
 )
 _PACKAGES = ("headrace", "headrace-publisher", "confluent-kafka", "faust-streaming", "aiokafka", "aiohttp", "orjson")
 
@@ -50,15 +50,17 @@ def table(results: Sequence[Figure | Skipped]) -> str:
     )
 
 
-def document(results: Sequence[Figure | Skipped], commit: str | None) -> bytes:
-    """Return the results as JSON, with date, commit, machine and versions."""
+def document(
+    results: Sequence[Figure | Skipped], commit: str | None, checked: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the results as JSON, with date, commit, machine and versions; `checked` is what `durability` read."""
     return orjson.dumps(
         {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit,
             "machine": machine(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-            "durability": DURABILITY,
+            "durability": {"promise": DURABILITY, "read": dict(checked or {})},
             "results": [result.to_json() for result in results],
         },
         option=orjson.OPT_INDENT_2,

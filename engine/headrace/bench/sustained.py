@@ -36,8 +36,7 @@ def sustained(ground: Ground, kind: str, sets: int, repetitions: int, meter: Met
         _published(ground, kind, load, watch, WARM_SETS)
         bare_ms, set_ms = Usage(meter), Usage(meter)
         for _ in range(repetitions):
-            with bare_ms:
-                baseline = _bare(ground, kind, watch, sets)
+            baseline = _bare(ground, kind, watch, sets, bare_ms)
             with set_ms:
                 samples.append(Sample(_published(ground, kind, load, watch, sets), baseline))
         what = "single events to Workflows" if kind == "single" else "pairs to Workflows"
@@ -77,12 +76,13 @@ class Usage:
         return {name: round(1000 * seconds / count, 3) for name, seconds in self._used.items()}
 
 
-def _bare(ground: Ground, kind: str, watch: CreatedWorkflows, sets: int) -> float:
+def _bare(ground: Ground, kind: str, watch: CreatedWorkflows, sets: int, usage: Usage) -> float:
     definition, now_ms = ground.bare_definition(kind), time.time_ns() // 1_000_000
     words = _words(sets)
-    creation = BareCreation(ground.namespace, [body(definition, word, now_ms) for word in words], CONNECTIONS_MAX)
-    began_s = creation.run(timeout_s=600)
-    return sets / (_last_seen(watch, words) - began_s)
+    bodies = [body(definition, word, now_ms) for word in words]
+    with BareCreation(ground.namespace, bodies, CONNECTIONS_MAX) as creation, usage:
+        began_s = creation.run(timeout_s=600)
+        return sets / (_last_seen(watch, words) - began_s)
 
 
 def _published(ground: Ground, kind: str, load: Load, watch: CreatedWorkflows, sets: int) -> float:

@@ -42,6 +42,7 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file, too.")] = None,
 ) -> None:
     """Measure the roles that run here, beside bare Kafka and bare API calls; what it creates, it removes."""
+    from headrace.bench.durability import durability
     from headrace.bench.ground import Ground
     from headrace.bench.report import DURABILITY, document, machine, table
     from headrace.cli.options import connected
@@ -63,12 +64,13 @@ def bench(
         raise HeadraceError("nothing was created: say --yes to agree to the list above")
     if not yes:
         typer.confirm("Go on?", abort=True)
+    checked = durability(settings)
     with ground:
         results = [figure for row in chosen for figure in _measure(row, ground, sets, repetitions)]
-    console.print(f"{machine()}\n{DURABILITY}\n", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{machine()}\n{DURABILITY} {checked}\n", markup=False, highlight=False, soft_wrap=True)
     console.print(table(results), markup=False, highlight=False, soft_wrap=True)
     if json_file is not None:
-        json_file.write_bytes(document(results, None))
+        json_file.write_bytes(document(results, None, checked))
         say(f"all of it, as JSON: {json_file}")
 
 

@@ -7,6 +7,7 @@ it matched, and the definitions of those triggers: the join learns triggers from
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import orjson
@@ -87,7 +88,8 @@ def decode(value: bytes) -> Frame | Tick:
         if record["kind"] == "tick":
             return Tick(int(record["time_ms"]))
         definitions = [read_definition(row) for row in record["definitions"]]
-        events = [Event(*row) for row in record["events"]]
+        # An event that waits is kept for long, and its name would be kept with each.
+        events = [Event(row[0], intern(row[1]), *row[2:]) for row in record["events"]]
         return Frame(
             tuple(
                 Match(definitions[d], events[e], tuple(dependencies), key)

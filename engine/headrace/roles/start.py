@@ -59,7 +59,7 @@ def start_role(role: str, settings: Settings, *, if_wanted: bool = False) -> Non
     log.info("%s has stopped", role)
 
 
-def _steady_heap() -> None:
+def steady_heap() -> None:
     """Spare the collector what a role imports, and look for cycles less often: it makes hardly any.
 
     By default the collector goes through all modules again and again, which under load is a sixth of a submitter's
@@ -89,7 +89,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 def _run_route(settings: Settings, partitions: dict[str, int], health: Health) -> None:
     from headrace.roles import route
 
-    _steady_heap()
+    steady_heap()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -106,7 +106,7 @@ def _stop_on_signals() -> asyncio.Event:
 async def _run_join(settings: Settings, partitions: dict[str, int], health: Health) -> None:
     from headrace.roles import join
 
-    _steady_heap()
+    steady_heap()
     await join.run(settings, partitions, health, _stop_on_signals())
 
 
@@ -140,7 +140,7 @@ async def _run_submit(settings: Settings, health: Health) -> None:
     from headrace.roles import submit
     from headrace.roles.attempt import Kubernetes, Nowhere, TargetSystem
 
-    _steady_heap()
+    steady_heap()
     stop = _stop_on_signals()
     local = LocalRuns(settings.state / submit.LOCAL_LOGS, settings.local_runs_max)
     async with contextlib.AsyncExitStack() as closing:

@@ -63,11 +63,12 @@ def bind(firing: Firing, target: Target) -> dict[str, str] | Refusal:
         if firing.definition.sensor is not None:
             return _as_sensor(firing, firing.definition.sensor)
         values: dict[str, Any] = {}
-        _by_name(firing, target, values)
+        payloads = _Payloads(firing.events)
+        _by_name(firing, target, payloads, values)
         values.update(firing.definition.constants)
-        for event, mapping in zip(firing.events, firing.definition.mappings, strict=True):
+        for index, (event, mapping) in enumerate(zip(firing.events, firing.definition.mappings, strict=True)):
             for parameter, source in (mapping or {}).items():
-                value = _field(event, source)
+                value = _computed(event, source[1:]) if source.startswith("=") else _field(payloads[index], source)
                 if value is not _MISSING:
                     values[parameter] = _FromPayload(value)
         return {name: text for name, value in values.items() if (text := _text(name, value, target)) is not None}
@@ -89,15 +90,31 @@ class _FromPayload:
     value: Any
 
 
-def _by_name(firing: Firing, target: Target, values: dict[str, Any]) -> None:
+class _Payloads:
+    """The payloads of a firing's events, each parsed when it is first asked for: most mappings ask for few."""
+
+    def __init__(self, events: tuple[Event, ...]) -> None:
+        self._events = events
+        self._parsed: dict[int, dict[str, Any]] = {}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        payload = self._parsed.get(index)
+        if payload is None:
+            payload = self._parsed[index] = _payload(self._events[index])
+        return payload
+
+
+def _by_name(firing: Firing, target: Target, payloads: _Payloads, values: dict[str, Any]) -> None:
     mappings = firing.definition.mappings
     if (target.metaflow or target.local) and (len(mappings) > 1 or mappings[0] is not None):
         # Metaflow's own rule: by name only where there is one event, and it has no mapping.
         return
-    for event, mapping in zip(firing.events, mappings, strict=True):
+    if not target.parameters:
+        return
+    for index, mapping in enumerate(mappings):
         if mapping is not None:
             continue
-        for name, value in _payload(event).items():
+        for name, value in payloads[index].items():
             if name in target.parameters and name not in values:
                 values[name] = _FromPayload(value)
 
@@ -111,10 +128,7 @@ def _payload(event: Event) -> dict[str, Any]:
     return payload
 
 
-def _field(event: Event, source: str) -> Any:
-    if source.startswith("="):
-        return _computed(event, source[1:])
-    payload = _payload(event)
+def _field(payload: dict[str, Any], source: str) -> Any:
     if source in payload:
         return payload[source]
     value: Any = payload

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.stages.pace import FRAME_INTERVAL_S, QUICK_FRAMES_BURST, QUICK_FRAMES_PER_S, Pace
+import pytest
+
+from headrace.stages.pace import FRAME_INTERVAL_S, FRAMES_PER_S_MAX, QUICK_FRAMES_BURST, QUICK_FRAMES_PER_S, Pace
 
 
 def test_the_first_frame_and_a_pair_leave_at_once() -> None:
@@ -32,3 +34,12 @@ def test_after_a_pause_it_is_quick_again() -> None:
     busy_s = 1000 * FRAME_INTERVAL_S
     assert pace.wait_s(busy_s - FRAME_INTERVAL_S) > 0
     assert pace.wait_s(busy_s + 1.0) == 0.0
+
+
+def test_under_load_frames_for_many_partitions_wait_longer_so_that_the_join_gets_no_more_of_them() -> None:
+    pace, now_s = Pace(), 100.0
+    for _ in range(3):
+        pace.sent(64, now_s)
+    assert pace.wait_s(now_s) == pytest.approx(64 / FRAMES_PER_S_MAX)
+    pace.sent(8, now_s)
+    assert pace.wait_s(now_s) == pytest.approx(FRAME_INTERVAL_S)
