@@ -75,7 +75,9 @@ class SimConsumer:
         assert self._group is not None
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
         self._topics = set(topics)
-        self._member = self._group.join(self._process.name, self._topics)
+        if self._member is None or not self._member.expelled:
+            # Who was expelled first has to learn of it.
+            self._member = self._group.join(self._process.name, self._topics)
         self._process.rebalancing = self._is_rebalancing
 
     def _is_rebalancing(self) -> bool:
