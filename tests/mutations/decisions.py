@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import FEW, MANY, SOME, Mutation
+from tests.mutations.mutation import FEW, MANY, SOME, Mutation, Test
 
 DECISIONS = (
     # What a trigger means.
@@ -97,20 +97,12 @@ DECISIONS = (
         SOME,
     ),
     Mutation(
-        "a new owner does not read the triggers to their end",
-        "6",
-        "roles/route.py",
-        "        self._change_routes(self._feed.read_to_end())\n        events =",
-        "        events =",
-        MANY,
-    ),
-    Mutation(
         "an older generation overrules a newer one",
         "7",
         "stages/join.py",
         "if definition.signature != head.signature and definition.generation < head.generation:",
         "if False:",
-        MANY,
+        Test("tests/unit/stages/test_join_redefinition.py"),
     ),
     Mutation(
         "what cannot be read is dropped without a dead letter",

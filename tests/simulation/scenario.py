@@ -171,9 +171,9 @@ class Deployer:
             world.faults.note(Kind.DEPLOYED)
             await self._deploy_confirmed(fresh)
         while world.loop.now_s < until_s:
-            await asyncio.sleep(random.uniform(10, 60))
+            await asyncio.sleep(random.uniform(3, 30))
             old = random.choice(sorted(world.judge.current.values(), key=lambda rule: rule.name))
-            if world.loop.now_s >= until_s or random.random() < 0.5:
+            if world.loop.now_s >= until_s or random.random() < 0.3:
                 continue
             change: dict[str, Any] = random.choice(
                 [
