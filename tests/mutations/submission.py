@@ -40,6 +40,14 @@ SUBMISSION = (
     ),
     # Submission.
     Mutation(
+        "offsets of a lost partition are stored once it is taken again",
+        "5",
+        "roles/firing_feed.py",
+        "            self._released.pop(at.partition, None)\n",
+        "",
+        SOME,
+    ),
+    Mutation(
         "no ledger: the firings of the last 24 h are forgotten",
         "5",
         "roles/ledger.py",
