@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas  clean simulate simulate-night bench
+.PHONY: help install demo test unit lint format chaos chaos-ci soak schemas clean simulate simulate-night bench mutate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ simulate: install ## Run 1,000 seeds of faults against the stages and roles (SEE
 
 simulate-night: install ## Run 50,000 seeds that nobody has run before, for nights
 	$(RUN)/python -m tests.simulation --seeds $(or $(SEEDS),50000) --from $(or $(FROM),$$(date +%s))
+
+mutate: install ## Put known faults back, one at a time, and see each caught (ALL=1: on real parts too; NAME=text)
+	$(RUN)/python -m tests.mutations $(if $(ALL),--real-parts) $(if $(NAME),"$(NAME)")
 
 lint: install ## Check style, types and the direction of imports
 	$(RUN)/ruff check .

@@ -46,7 +46,7 @@ def _batch(seeds: range, jobs: int, stop_at_first: bool) -> int:
     began_s = time.monotonic()
     totals: Counter[str] = Counter()
     failures: list[Result] = []
-    for result in _run(seeds, jobs):
+    for result in _run(seeds, jobs, 1 if stop_at_first else _CHUNK_SEEDS):
         totals.update(result.counts)
         if result.violation is not None:
             failures.append(result)
@@ -64,13 +64,13 @@ def _batch(seeds: range, jobs: int, stop_at_first: bool) -> int:
     return 1 if failures or missing else 0
 
 
-def _run(seeds: range, jobs: int) -> Iterator[Result]:
+def _run(seeds: range, jobs: int, chunk_seeds: int) -> Iterator[Result]:
     if jobs == 1:
         yield from map(simulate, seeds)
         return
     pool = ProcessPoolExecutor(jobs)
     try:
-        yield from pool.map(simulate, seeds, chunksize=_CHUNK_SEEDS)
+        yield from pool.map(simulate, seeds, chunksize=chunk_seeds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -110,6 +110,7 @@ class Judge:
             rule = self.rules[(definition["trigger"], definition["generation"])]
             event = self.published[(row[1], row[3], row[4])]
             self._check_match(rule, event, row, tuple(places), key)
+            is_first = (event.position, rule.name) not in self.matched
             self.matched.add((event.position, rule.name))
             outcome = referee.arrive(rule, event, tuple(places), key)
             self.outcomes[outcome.kind] += 1
@@ -119,7 +120,9 @@ class Judge:
                 owed.append((entry.offset, complete.identity))
             elif outcome.kind == "late":
                 owed.append((entry.offset, (event.position, rule.name, "late")))
-                self._check_late(rule, event)
+                if is_first:
+                    # A router that took over may route an event once more, long after it has counted.
+                    self._check_late(rule, event)
 
     def _check_match(self, rule: Rule, event: Published, row: list[Any], places: tuple[int, ...], key: str) -> None:
         if (

@@ -75,7 +75,9 @@ class SimConsumer:
         assert self._group is not None
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
         self._topics = set(topics)
-        self._member = self._group.join(self._process.name, self._topics)
+        if self._member is None or not self._member.expelled:
+            # Who was expelled first has to learn of it.
+            self._member = self._group.join(self._process.name, self._topics)
         self._process.rebalancing = self._is_rebalancing
 
     def _is_rebalancing(self) -> bool:
@@ -136,7 +138,8 @@ class SimConsumer:
         if self._commits_itself and self._world.loop.now_s - self._committed_at_s > _AUTO_COMMIT_S:
             self._commit_stored()
         self._take_part()
-        return self._next()
+        # What is in the log may still be on its way here.
+        return None if self._world.random.random() < 0.2 else self._next()
 
     def consume(self, count: int, timeout: float = 0.0) -> list[Any]:
         batch: list[Any] = []

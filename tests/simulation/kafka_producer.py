@@ -42,6 +42,7 @@ class Wire:
         self._queues: dict[TopicPartition, deque[_UnderWay]] = {}
         self._free_at_s: dict[TopicPartition, float] = {}
         self._cut_at_s: dict[TopicPartition, float] = {}
+        self._broken: set[TopicPartition] = set()
         process.on_death.append(self._cut)
 
     def send(self, record: Outgoing, report: Report) -> None:
@@ -60,6 +61,9 @@ class Wire:
         process, world, queue = self._process, self._world, self._queues[at]
         now_s = world.loop.now_s
         if not queue or now_s > self._cut_at_s.get(at, now_s):
+            return
+        if at in self._broken:
+            self._break(at, queue.popleft())
             return
         if process.alive and process.holds_back and process.paused_until_s > now_s:
             # Not on the network yet when its process was paused: it goes out, or is given up, when that wakes.
@@ -81,6 +85,7 @@ class Wire:
 
     def _break(self, at: TopicPartition, under_way: _UnderWay) -> None:
         """Say that a record was not delivered; nothing may land behind it."""
+        self._broken.add(at)
         lost = [under_way, *self._queues[at]]
         self._queues[at].clear()
         for each in lost:
@@ -159,6 +164,9 @@ class LoopProducer:
 
         for record in batch:
             self._wire.send(record, report)
+        if self._process.world.faults.strikes(Kind.ZOMBIE, 0.004):
+            # Amid a delivery is the worst moment: what follows it is written by a process that knows nothing yet.
+            self._process.pause_beyond_session()
         if not batch:
             future.set_result(None)
         else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tests.simulation.faults import CRASHES
-from tests.simulation.world import EPOCH_MS, World
+from tests.simulation.world import EPOCH_MS, SESSIONS_S, World
 
 T = TypeVar("T")
 _STUCK_S = 60.0
@@ -83,6 +83,13 @@ class Process:
         """End the process, as production does where going on could do harm."""
         if not isinstance(error, Killed):
             self.die(f"ends itself: {type(error).__name__}: {str(error)[:150]}")
+
+    def pause_beyond_session(self) -> None:
+        """Be paused for so long that the group goes on without it."""
+        seconds = SESSIONS_S[self.role] * self.world.between(1.0, 1.6)
+        self.paused_until_s = self.world.loop.now_s + seconds
+        self.holds_back = self.world.random.random() < 0.5
+        self.world.trace(self.name, f"is paused for {seconds:.1f} s amid a delivery")
 
     def stop(self) -> None:
         """Ask it to stop cleanly."""

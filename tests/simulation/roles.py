@@ -37,10 +37,18 @@ async def run_route(process: Process) -> None:
     router = Router(world.settings, SimKafka(process), process, dict(INTERNAL), Health(world.settings, "route"))
     router.begin()
     while not process.stopping:
-        await process.away(router.turn)
-        if next(iter(metrics.STALLED.collect())).samples[0].value:
-            world.judge.stalled = True
+        try:
+            await process.away(router.turn)
+        finally:
+            _note_stalled(world)
     await process.away(router.end)
+
+
+def _note_stalled(world: World) -> None:
+    """Take over from the metrics whether a partition was left out of join time, also by an author who died of it."""
+    if next(iter(metrics.STALLED.collect())).samples[0].value:
+        world.judge.stalled = True
+        metrics.STALLED.set(0)
 
 
 async def run_join(process: Process) -> None:

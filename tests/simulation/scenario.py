@@ -59,11 +59,16 @@ class Publisher:
         rule = self._random.choice(self._rules)
         self._count += 1
         region = f"lone-{self._count}"
-        for need in self._random.sample(rule.needs, len(rule.needs)):
-            self._publish_one(need.topic, region, False)
+        # Some sets end exactly with their window, or just beside it.
+        begin_ms = self._world.now_ms() if self._random.random() < 0.4 else None
+        for number, need in enumerate(self._random.sample(rule.needs, len(rule.needs))):
+            time_ms = begin_ms
+            if time_ms is not None and number > 0:
+                time_ms += rule.window_ms + self._random.choice([-1, 0, 0, 1])
+            self._publish_one(need.topic, region, False, time_ms)
             await asyncio.sleep(self._random.uniform(0, rule.window_s / len(rule.needs) * 1.1))
 
-    def _publish_one(self, topic: str, region: str | None, odd: bool) -> None:
+    def _publish_one(self, topic: str, region: str | None, odd: bool, time_ms: int | None = None) -> None:
         random, now_ms = self._random, self._world.now_ms()
         self._count += 1
         if odd:
@@ -78,17 +83,17 @@ class Publisher:
         }
         if random.random() < 0.7:
             payload["deep"] = {"n": self._count}
+        if random.random() < 0.2:
+            payload["tier"] = "whatever the publisher wants"
         if random.random() < 0.1:
             del payload["region"]
-        time_ms: int | None = None
-        if odd and random.random() < 0.5:
+        if time_ms is not None:
+            pass
+        elif odd and random.random() < 0.5:
             self._world.faults.note(Kind.LATE)
             time_ms = now_ms - random.choice([30_000, 60_000, 120_000, _HOUR_MS])
         elif self._world.faults.strikes(Kind.SKEWED, 0.3):
             time_ms = now_ms + round(random.uniform(-8_000, 8_000))
-            if random.random() < 0.7:
-                # Whole seconds and their neighbours: so that windows end exactly at an event, or just beside it.
-                time_ms = time_ms // 1000 * 1000 + random.choice([-1, 0, 0, 0, 1])
         elif random.random() < 0.01:
             time_ms = now_ms + _HOUR_MS
         event_id = f"e{self._count}" if random.random() < 0.75 else None
@@ -166,9 +171,9 @@ class Deployer:
             world.faults.note(Kind.DEPLOYED)
             await self._deploy_confirmed(fresh)
         while world.loop.now_s < until_s:
-            await asyncio.sleep(random.uniform(10, 60))
+            await asyncio.sleep(random.uniform(3, 30))
             old = random.choice(sorted(world.judge.current.values(), key=lambda rule: rule.name))
-            if world.loop.now_s >= until_s or random.random() < 0.5:
+            if world.loop.now_s >= until_s or random.random() < 0.3:
                 continue
             change: dict[str, Any] = random.choice(
                 [

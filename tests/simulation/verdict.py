@@ -74,25 +74,27 @@ def _check_lone_sets(judge: Judge) -> None:
         wanted_ms = judge.wanted_from[rule.name]
         if not rule.joins or not rule.keyed or wanted_ms is None or rule.name in judge.redefined or judge.stalled:
             continue
-        by_key: dict[str, dict[str, Published]] = defaultdict(dict)
+        by_key: dict[str, list[Published]] = defaultdict(list)
         for event in judge.published.values():
             if event.unusable is None and rule.places(event) and (key := rule.key_of(event)) is not None:
-                by_key[key].setdefault(event.id, event)
+                by_key[key].append(event)
         for key, events in by_key.items():
-            identity = _lone_set(rule, key, list(events.values()), wanted_ms)
+            identity = _lone_set(rule, key, events, wanted_ms)
             if identity is not None and identity not in judge.firing_ids:
                 judge.complain(f"the lone set {identity} never fired")
             judge.outcomes["lone sets"] += identity is not None
 
 
 def _lone_set(rule: Rule, key: str, events: list[Published], wanted_ms: int) -> SetOfEvents | None:
-    by_topic = {event.topic: event for event in events}
+    """Return the one set that all events under a key make, in whatever order and by whichever copies they are read."""
+    by_topic = {event.topic: event.id for event in events}
     topics = [need.topic for need in rule.needs]
-    if len(events) != len(topics) or len(set(topics)) != len(topics) or set(by_topic) != set(topics):
+    ids = {event.id for event in events}
+    if len(ids) != len(topics) or len(set(topics)) != len(topics) or set(by_topic) != set(topics):
         return None
     times = [event.time_ms for event in events]
     in_time = all(event.time_ms >= event.appended_ms - _IN_TIME_MS for event in events)
     fresh = all(event.appended_ms >= wanted_ms for event in events)
     if not in_time or not fresh or max(times) - min(times) > rule.window_ms:
         return None
-    return (rule.name, key, tuple(by_topic[topic].id for topic in topics))
+    return (rule.name, key, tuple(by_topic[topic] for topic in topics))

@@ -170,4 +170,6 @@ class FiringFeed:
     def _forget(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         for at in partitions:
             self._handovers.pop(at.partition, None)
+            # Of a lost partition these must not be stored once it is ours again: others have gone on since.
+            self._released.pop(at.partition, None)
         client.incremental_unassign(partitions)

@@ -1,0 +1,1 @@
+"""Known faults, put back one at a time, each of which its check must find."""
