@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.command import end_cleanly_when_told, provenance
 from tests.chaos.run import Order, run
@@ -34,6 +35,7 @@ def main() -> int:
     end_cleanly_when_told()
     directory: Path = arguments.directory.absolute()
     verdicts: list[Verdict] = []
+    source = provenance()
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         logs = directory / f"seed-{seed}"
         shutil.rmtree(logs, ignore_errors=True)
@@ -48,7 +50,7 @@ def main() -> int:
             shutil.rmtree(logs)
         else:
             print(f"seed {seed} is not exact; its logs are in {logs}; to see it again: {again(order)}")
-        write(directory / "chaos.json", verdicts)
+        write(directory / "chaos.json", source, verdicts)
     print(f"\n{verdicts_table(verdicts)}\n\nwritten to {directory / 'chaos.json'}")
     if any(not verdict.is_exact for verdict in verdicts):
         return EXIT_FAILED
@@ -60,9 +62,9 @@ def again(order: Order) -> str:
     return f"make chaos SEEDS=1 SEED={order.seed} SETS={order.sets} FAULTS={order.faults} RATE={order.sets_per_s:g}"
 
 
-def write(path: Path, verdicts: list[Verdict]) -> None:
+def write(path: Path, source: dict[str, Any], verdicts: list[Verdict]) -> None:
     """Write the results so far as JSON."""
-    result = {**provenance(), "runs": [verdict.as_json() for verdict in verdicts]}
+    result = {**source, "runs": [verdict.as_json() for verdict in verdicts]}
     path.write_text(json.dumps(result, indent=1, default=str))
 
 

@@ -181,11 +181,12 @@ def main() -> int:
     logs = directory / "soak"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
+    source = provenance()
     verdict, found, samples = soak(arguments.hours, arguments.seed, arguments.rate, logs)
     grown = [growth.measure for growth in found if growth.has_grown]
     print(f"\n{faults_table(verdict)}\n\n{growth_table(found, samples)}\n\n{verdicts_table([verdict])}\n")
     result = {
-        **provenance(),
+        **source,
         "hours": arguments.hours,
         "run": verdict.as_json(),
         "growth": [growth.as_json() for growth in found],

@@ -62,7 +62,7 @@ class World:
         self.watch = RunWatch(lambda: self.kube, self.tenant.namespace)
 
     def admin(self) -> AdminClient:
-        """Return a new client: librdkafka's never again learn of a group once its only broker was restarted.
+        """Return a new client: librdkafka's get no answer about a group any more once their only broker was restarted.
 
         Keep it until its answers have come; they do not come once it is gone.
         """

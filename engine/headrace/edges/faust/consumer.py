@@ -68,6 +68,8 @@ class JoinConsumer(driver.Consumer):
         finally:
             self._reader_is_idle.set()
         self.refuse_stale(epoch)
+        if records is None:
+            raise ReadingStopped
         return records
 
     def allow_reading(self) -> int:

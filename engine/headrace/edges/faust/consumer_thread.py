@@ -32,7 +32,7 @@ class ReadingStopped(Exception):
 class JoinConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that reads and keeps the membership; it can be asked for a whole batch, and to stop waiting."""
 
-    _reading: asyncio.Task[Records] | None = None
+    _reading: asyncio.Task[Any] | None = None
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run a coroutine in the thread; unlike Faust's queue of methods this cannot wait behind another call."""
@@ -45,7 +45,11 @@ class JoinConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
-    async def read_in_thread(self, tps: frozenset[TP]) -> Records:
+    async def read_in_thread(self, tps: frozenset[TP]) -> Records | None:
+        """Return the next records; None where the read was ended.
+
+        That is no exception, because nobody may be left to hear it: a stop also cancels whoever asked.
+        """
         consumer = self._ensure_consumer()
         self._reading = asyncio.current_task()
         try:
@@ -53,7 +57,7 @@ class JoinConsumerThread(driver.AIOKafkaConsumerThread):
                 Records, await consumer.getmany(*map(driver.ensure_aiokafka_TP, tps), timeout_ms=_READ_TIMEOUT_MS)
             )
         except asyncio.CancelledError:
-            raise ReadingStopped from None
+            return None
         finally:
             self._reading = None
 
