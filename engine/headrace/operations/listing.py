@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from headrace.edges.kafka.clients import (
     REQUEST_TIMEOUT_S,
     admin_client,
     all_partitions,
+    committed_offsets,
     consumer,
     no_broker,
     raw_record,
@@ -30,6 +31,9 @@ from headrace.settings import Settings
 from headrace.stages.read import Unreadable, read
 
 STATUS_REACH_MS = 4_000
+
+Place = tuple[str, int]
+"""A topic and one of its partitions."""
 
 
 def follow(settings: Settings, topic: str, *, follow: bool, last: int | None = None) -> Iterator[Message]:
@@ -153,13 +157,16 @@ def lags(settings: Settings) -> list[Lag]:
     admin = admin_client(settings)
     try:
         metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        found = []
-        for role, topic in wanted:
-            if topic not in metadata:
-                continue
-            partitions = [TopicPartition(topic, p) for p in metadata[topic].partitions]
-            found.append(Lag(role, topic, _lag(admin, names.group(role), partitions, starts.get(topic, {}))))
-        return found
+        places = {topic: [(topic, p) for p in metadata[topic].partitions] for _, topic in wanted if topic in metadata}
+        done: dict[Place, int] = {}
+        for role in dict.fromkeys(role for role, _ in wanted):
+            asked = [place for its, topic in wanted if its == role for place in places.get(topic, ())]
+            done |= committed_offsets(settings, names.group(role), asked) if asked else {}
+        return [
+            Lag(role, topic, _lag(admin, places[topic], done, starts.get(topic, {})))
+            for role, topic in wanted
+            if topic in places
+        ]
     except KafkaException as error:
         raise no_broker(settings, error) from None
 
@@ -176,17 +183,15 @@ def _starts(triggers: Iterable[TriggerRecord]) -> dict[str, dict[int, int]]:
     return starts
 
 
-def _lag(admin: Any, group: str, partitions: list[TopicPartition], starts: Mapping[int, int]) -> int:
-    asked = [ConsumerGroupTopicPartitions(group, partitions)]
-    answer = admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)[group].result()
-    committed = {at.partition: at.offset for at in answer.topic_partitions}
-    latest = {at: OffsetSpec.latest() for at in partitions}
-    earliest = {at: OffsetSpec.earliest() for at in partitions}
+def _lag(admin: Any, places: list[Place], committed: Mapping[Place, int], starts: Mapping[int, int]) -> int:
+    latest = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    earliest = {TopicPartition(*place): OffsetSpec.earliest() for place in places}
     ends = {at.partition: f.result().offset for at, f in admin.list_offsets(latest).items()}
     lows = {at.partition: f.result().offset for at, f in admin.list_offsets(earliest).items()}
     lag = 0
-    for partition, end in ends.items():
-        lag += max(0, end - max(committed.get(partition, -1), lows[partition], starts.get(partition, 0)))
+    for topic, partition in places:
+        done = committed.get((topic, partition), -1)
+        lag += max(0, ends[partition] - max(done, lows[partition], starts.get(partition, 0)))
     return int(lag)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, no_broker
+from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, committed_offsets, no_broker
 from headrace.edges.kafka.topics import partition_counts
 from headrace.settings import Settings
 
@@ -52,7 +52,4 @@ class Drain:
         return {(at.topic, at.partition): future.result().offset for at, future in found.items()}
 
     def _committed(self, role: str, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        group = self._settings.topics.group(role)
-        asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for topic, p in partitions])]
-        answer = self._admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)[group].result()
-        return {(at.topic, at.partition): at.offset for at in answer.topic_partitions}
+        return committed_offsets(self._settings, self._settings.topics.group(role), partitions)

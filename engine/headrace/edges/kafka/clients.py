@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -49,6 +49,23 @@ def consumer(settings: Settings, **properties: str) -> Consumer:
     }
     own.update({name.replace("_", "."): value for name, value in properties.items()})
     return Consumer({**without(settings.client(), _PRODUCER_ONLY), **own})
+
+
+def committed_offsets(settings: Settings, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Return what a group has committed of these partitions; negative where it has committed nothing.
+
+    It is asked by a consumer that never joins: the admin client's own request for it ends the process with a
+    segmentation fault where the group's coordinator goes away meanwhile (librdkafka 2.16.0).
+
+    Raises:
+        KafkaException: no broker answers.
+    """
+    client = consumer(settings, group_id=group)
+    try:
+        asked = [TopicPartition(topic, partition) for topic, partition in places]
+        return {(at.topic, at.partition): at.offset for at in client.committed(asked, timeout=REQUEST_TIMEOUT_S)}
+    finally:
+        client.close()
 
 
 def without(properties: dict[str, str], prefixes: tuple[str, ...]) -> dict[str, Any]:
