@@ -42,8 +42,8 @@ DECISIONS = (
         "fields of the payload win over constants",
         "semantics",
         "stages/bind.py",
-        "        _by_name(firing, target, values)\n        values.update(firing.definition.constants)",
-        "        values.update(firing.definition.constants)\n        _by_name(firing, target, values)",
+        "        values.update(firing.definition.constants)",
+        "        values = {**firing.definition.constants, **values}",
         SOME,
     ),
     Mutation(

@@ -9,6 +9,14 @@ _EDGE = "tests/system/test_faust_edge.py::"
 EFFECTS = (
     # Commits.
     Mutation(
+        "a late turn takes a lost partition's offset back",
+        "1",
+        "roles/route.py",
+        "            self._outbox.forget((at.topic, at.partition))\n",
+        "",
+        MANY,
+    ),
+    Mutation(
         "route commits what is not delivered",
         "1",
         "roles/turns.py",

@@ -186,6 +186,8 @@ class Judge:
         """A group's offset moves: everything before it must be finished."""
         begin = self._checked.get((role, at), 0)
         self._checked[(role, at)] = max(begin, offset)
+        if offset < begin:
+            self.complain(f"{role} takes the offset of {at} back from {begin} to {offset}")
         match role:
             case "route" if at[0] != NAMES.progress:
                 for number in range(begin, offset):

@@ -13,7 +13,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.firing import Firing
 from headrace.model.frame import Match, encode_frame
 from headrace.model.names import firing_partition_of, partition_of
-from headrace.roles.turns import Turn, Turns
+from headrace.roles.turns import TopicPartition, Turn, Turns
 from headrace.stages.pace import Pace
 
 DELIVERY_TIMEOUT_S = 120.0
@@ -52,6 +52,10 @@ class Outbox:
     def wait_s(self) -> float | None:
         """How long the gathered matches have to wait before they may leave, seconds; None where there are none."""
         return self._pace.wait_s(self._clock.elapsed_s()) if self._frames else None
+
+    def forget(self, partition: TopicPartition) -> None:
+        """Let what was read of a partition no longer count as read; what it led to is still delivered."""
+        self._turns.forget(partition)
 
     def match(self, match: Match) -> None:
         """Gather one match for its partition's next frame."""

@@ -282,6 +282,8 @@ class Router:
     def _forget(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         for at in partitions:
             self._owned.forget((at.topic, at.partition))
+            # A turn that is delivered late must not take back an offset that others have moved on since.
+            self._outbox.forget((at.topic, at.partition))
             if at.topic == self._names.progress:
                 self._author = None
         client.incremental_unassign(partitions)

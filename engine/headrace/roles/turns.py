@@ -53,6 +53,12 @@ class Turns:
             self._closed.append(self.open)
             self.open = Turn()
 
+    def forget(self, partition: TopicPartition) -> None:
+        """Let no turn speak for a partition that is given back or lost: who has it next goes on by its own turns."""
+        for turn in (*self._closed, self.open):
+            turn.next_offsets.pop(partition, None)
+            turn.routed_ms.pop(partition, None)
+
     def done(self) -> list[Turn]:
         """Take out the turns that have ended, oldest first."""
         ended: list[Turn] = []

@@ -96,6 +96,20 @@ def test_turns_of_partitions_that_were_given_back_commit_nothing() -> None:
     assert owned.settle(turns.done()[0]) == {A: 2}
 
 
+def test_turns_from_before_a_partition_was_lost_say_nothing_once_it_is_owned_again() -> None:
+    owned, turns = Ownership(), Turns()
+    owned.take(A)
+    turns.open.saw(A, 1, 1)
+    turns.close()
+    turns.open.saw(A, 2, 2)
+    turns.open.saw(B, 5, 5)
+    owned.forget(A)
+    turns.forget(A)
+    owned.take(A)
+    turns.close()
+    assert [owned.settle(turn) for turn in turns.done()] == [{}, {}]
+
+
 def test_a_stopped_partition_reports_no_progress_until_it_resumes() -> None:
     owned = Ownership()
     owned.take(A)
