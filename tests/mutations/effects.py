@@ -62,8 +62,8 @@ EFFECTS = (
         "a firing's offset is released before it ended",
         "5",
         "roles/submit.py",
-        "        else:\n            await self._submit(",
-        "        else:\n            self._feed.done(partition, offset)\n            await self._submit(",
+        "            await self._submit(held, retried=False)",
+        "            self._feed.done(partition, offset)\n            await self._submit(held, retried=False)",
         FEW,
     ),
     # The order of effects in the join.
