@@ -58,9 +58,9 @@ SUBMISSION = (
     Mutation(
         "a former owner's queued undoes started",
         "5",
-        "roles/ledger.py",
-        "ledger.states.get(firing_id) is RunState.STARTED and not is_local",
-        "ledger.states.get(firing_id) is RunState.STARTED and is_local is None",
+        "model/run.py",
+        "before is RunState.STARTED and not self.is_local",
+        "before is RunState.STARTED and self.is_local",
         MANY,
     ),
     Mutation(

@@ -61,6 +61,19 @@ class Run(BaseModel):
         """Whether no later state is expected without a person's doing."""
         return self.state not in (RunState.QUEUED, RunState.STARTED)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs as a process of a submitter's machine."""
+        return self.target.startswith("flow:")
+
+    def is_outdated(self, before: RunState | None) -> bool:
+        """Whether this record, though behind that of `before`, says what was true earlier.
+
+        A former owner of the partition writes `queued` before it knows that it has lost it: its own try had failed. But
+        the new owner's Workflow has started, and once it is deleted nothing else keeps the firing from running again.
+        """
+        return self.state is RunState.QUEUED and before is RunState.STARTED and not self.is_local
+
     def firing_value(self) -> bytes:
         """The queued firing's bytes.
 

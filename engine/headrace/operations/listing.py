@@ -119,7 +119,8 @@ def newest_runs(settings: Settings, trigger: str | None = None) -> list[Run]:
     """Return each run's newest state, oldest firing first."""
     newest: dict[str, Run] = {}
     for run in runs(follow(settings, settings.topics.runs, follow=False)):
-        if trigger is None or run.trigger == trigger:
+        before = newest.get(run.firing)
+        if (trigger is None or run.trigger == trigger) and not run.is_outdated(before.state if before else None):
             newest[run.firing] = run
     return sorted(newest.values(), key=lambda run: (run.fired_ms, run.firing))
 

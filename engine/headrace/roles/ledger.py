@@ -94,15 +94,12 @@ def take_run(ledger: Ledger, firing_id: str, value: bytes | None) -> None:
     except RecordError as error:
         log.error("a run of firing %s is left out of the ledger: %s", firing_id, error)
         return
-    is_local = run.target.startswith("flow:")
-    if run.state is RunState.QUEUED and ledger.states.get(firing_id) is RunState.STARTED and not is_local:
-        # A former owner wrote this, before it knew that it had lost the partition: its own try had failed. But the
-        # Workflow has run, and once it is deleted nothing else would keep the firing from running again.
+    if run.is_outdated(ledger.states.get(firing_id)):
         return
     ledger.note(firing_id, run.state)
     ledger.queued.pop(firing_id, None)
     ledger.open_local.pop(firing_id, None)
     if run.state is RunState.QUEUED:
         ledger.queued[firing_id] = run
-    elif run.state is RunState.STARTED and is_local:
+    elif run.state is RunState.STARTED and run.is_local:
         ledger.open_local[firing_id] = run

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 import threading
 from dataclasses import replace
@@ -14,6 +13,7 @@ from dataclasses import replace
 from headrace.edges.kafka.topics import ensure_internal_topics
 from headrace.model.errors import SettingsError
 from headrace.roles.health import Health
+from headrace.roles.stopping import stop_on_signals
 from headrace.settings import Settings
 
 ROLES = ("route", "join", "submit", "ingress", "sync")
@@ -91,15 +91,13 @@ def _run_route(settings: Settings, partitions: dict[str, int], health: Health) -
 
     steady_heap()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on_signals(stop.set)
     route.run(settings, partitions, health, stop)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+def _stop_in_loop() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop_on_signals(lambda: loop.call_soon_threadsafe(stop.set))
     return stop
 
 
@@ -107,20 +105,20 @@ async def _run_join(settings: Settings, partitions: dict[str, int], health: Heal
     from headrace.roles import join
 
     steady_heap()
-    await join.run(settings, partitions, health, _stop_on_signals())
+    await join.run(settings, partitions, health, _stop_in_loop())
 
 
 async def _run_ingress(settings: Settings, health: Health) -> None:
     from headrace.roles import ingress
 
-    await ingress.run(settings, health, _stop_on_signals())
+    await ingress.run(settings, health, _stop_in_loop())
 
 
 async def _run_sync(settings: Settings, health: Health, if_wanted: bool) -> None:
     from headrace.edges.kube import api as kube
     from headrace.roles import sync
 
-    stop = _stop_on_signals()
+    stop = _stop_in_loop()
     api = await kube.KubeApi.connect()
     try:
         namespaces = settings.namespaces if settings.namespaces != () else (api.context_namespace,)
@@ -141,7 +139,7 @@ async def _run_submit(settings: Settings, health: Health) -> None:
     from headrace.roles.attempt import Kubernetes, Nowhere, TargetSystem
 
     steady_heap()
-    stop = _stop_on_signals()
+    stop = _stop_in_loop()
     local = LocalRuns(settings.state / submit.LOCAL_LOGS, settings.local_runs_max)
     async with contextlib.AsyncExitStack() as closing:
         kubernetes: TargetSystem = Nowhere()
