@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -219,9 +219,11 @@ class JoinRun:
     def committed(self) -> dict[int, int]:
         """Return the group's committed offsets; 0 where there is none."""
         matches = [TopicPartition(self.topic("matches"), partition) for partition in range(PARTITIONS)]
-        asked = ConsumerGroupTopicPartitions(self.topic("join"), matches)
-        (answer,) = self.admin.list_consumer_group_offsets([asked]).values()
-        return {told.partition: max(told.offset, 0) for told in answer.result().topic_partitions}
+        reader = Consumer({**self.client, "group.id": self.topic("join"), "enable.auto.commit": False})
+        try:
+            return {told.partition: max(told.offset, 0) for told in reader.committed(matches, timeout=PATIENCE_S)}
+        finally:
+            reader.close()
 
     def send_in_transaction(self, name: str, partition: int, key: bytes | None, value: bytes) -> None:
         """Write one record and, behind it, the marker of its transaction, which takes an offset of its own."""
