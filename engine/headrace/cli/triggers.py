@@ -125,7 +125,6 @@ def trigger_sentence(record: TriggerRecord, settings: Settings) -> str:
 def list_triggers(as_json: Json = False) -> None:
     """List the deployed triggers."""
     from headrace.edges.kafka.trigger_feed import read_registry
-    from headrace.model.trigger import TriggerRecord
 
     settings = connected()
     registry = [held for _, held in sorted(read_registry(settings).items())]

@@ -60,11 +60,9 @@ def deploy(
         _check_author(draft, existing.get(draft.name))
     if drop_held:
         drafts = [_dropping(draft, existing.get(draft.name)) for draft in drafts]
-    # As for `sync`: a Sensor that was made anew is another trigger.
-    earlier = {d.name: existing[d.name] for d in drafts if d.name in existing and _continues(d, existing[d.name])}
     events = {dependency.name for draft in drafts for dependency in draft.spec.events}
     with Confirmations(settings) as confirmations:
-        records, applied = register(settings, drafts, earlier)
+        records, applied = register(settings, drafts, existing)
         confirmations.wait(events, applied, timeout_s)
     return records
 
@@ -85,10 +83,6 @@ def _dropping(draft: TriggerRecord, existing: TriggerRecord | None) -> TriggerRe
     if draft.spec.paused:
         raise TriggerError(f"the trigger {draft.name} stays paused: --drop-held is for its resumption (paused: false)")
     return draft.model_copy(update={"drop_held_ms": draft.deployed_ms})
-
-
-def _continues(draft: TriggerRecord, existing: TriggerRecord) -> bool:
-    return draft.sensor is None or draft.creation == existing.creation
 
 
 def _draft(settings: Settings, loaded: LoadedTrigger | DeployedFlow, default_namespace: str) -> TriggerRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ from confluent_kafka.admin import OffsetSpec
 
 from headrace.edges.kafka.clients import (
     REQUEST_TIMEOUT_S,
+    Place,
     admin_client,
     all_partitions,
     committed_offsets,
     consumer,
     no_broker,
+    offsets,
     raw_record,
     read_to_end,
     watermarks,
@@ -31,9 +33,6 @@ from headrace.settings import Settings
 from headrace.stages.read import Unreadable, read
 
 STATUS_REACH_MS = 4_000
-
-Place = tuple[str, int]
-"""A topic and one of its partitions."""
 
 
 def follow(settings: Settings, topic: str, *, follow: bool, last: int | None = None) -> Iterator[Message]:
@@ -159,17 +158,21 @@ def lags(settings: Settings) -> list[Lag]:
     try:
         metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         places = {topic: [(topic, p) for p in metadata[topic].partitions] for _, topic in wanted if topic in metadata}
+        # The ends last, so that what is read meanwhile counts as lag, and never the other way round.
         done: dict[Place, int] = {}
         for role in dict.fromkeys(role for role, _ in wanted):
-            asked = [place for its, topic in wanted if its == role for place in places.get(topic, ())]
-            done |= committed_offsets(settings, names.group(role), asked) if asked else {}
-        return [
-            Lag(role, topic, _lag(admin, places[topic], done, starts.get(topic, {})))
-            for role, topic in wanted
-            if topic in places
-        ]
+            own = [place for its, topic in wanted if its == role for place in places.get(topic, ())]
+            done |= committed_offsets(settings, names.group(role), own) if own else {}
+        asked = [place for its in places.values() for place in its]
+        ends, lows = offsets(admin, asked, OffsetSpec.latest()), offsets(admin, asked, OffsetSpec.earliest())
     except KafkaException as error:
         raise no_broker(settings, error) from None
+
+    def unread(at: Place) -> int:
+        topic, partition = at
+        return max(0, ends[at] - max(done.get(at, -1), lows[at], starts.get(topic, {}).get(partition, 0)))
+
+    return [Lag(role, topic, sum(map(unread, places[topic]))) for role, topic in wanted if topic in places]
 
 
 def _starts(triggers: Iterable[TriggerRecord]) -> dict[str, dict[int, int]]:
@@ -182,18 +185,6 @@ def _starts(triggers: Iterable[TriggerRecord]) -> dict[str, dict[int, int]]:
             # A partition that one of them does not name counts from 0 for it.
             starts[event] = {partition: min(known[partition], own[partition]) for partition in known.keys() & own}
     return starts
-
-
-def _lag(admin: Any, places: list[Place], committed: Mapping[Place, int], starts: Mapping[int, int]) -> int:
-    latest = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-    earliest = {TopicPartition(*place): OffsetSpec.earliest() for place in places}
-    ends = {at.partition: f.result().offset for at, f in admin.list_offsets(latest).items()}
-    lows = {at.partition: f.result().offset for at, f in admin.list_offsets(earliest).items()}
-    lag = 0
-    for topic, partition in places:
-        done = committed.get((topic, partition), -1)
-        lag += max(0, ends[partition] - max(done, lows[partition], starts.get(partition, 0)))
-    return int(lag)
 
 
 def role_statuses(settings: Settings) -> list[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import OffsetSpec
 
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, committed_offsets, no_broker
+from headrace.edges.kafka.clients import Place, admin_client, committed_offsets, no_broker, offsets
 from headrace.edges.kafka.topics import partition_counts
 from headrace.settings import Settings
 
@@ -23,7 +23,7 @@ class Drain:
         self._settings = settings
         self._admin = admin_client(settings)
         self._left = [("route", set(events)), ("join", {names.matches}), ("submit", {names.firings})]
-        self._ends: dict[tuple[str, int], int] | None = None
+        self._ends: dict[Place, int] | None = None
 
     def is_done(self) -> bool:
         """Look once, which takes some milliseconds, and return whether all is decided and submitted.
@@ -36,7 +36,7 @@ class Drain:
                 role, topics = self._left[0]
                 if self._ends is None:
                     self._ends = self._end_offsets(topics)
-                committed = self._committed(role, list(self._ends))
+                committed = committed_offsets(self._settings, self._settings.topics.group(role), self._ends)
                 if any(committed[at] < end for at, end in self._ends.items() if end > 0):
                     return False
                 self._left.pop(0)
@@ -45,11 +45,6 @@ class Drain:
         except KafkaException as error:
             raise no_broker(self._settings, error) from None
 
-    def _end_offsets(self, topics: set[str]) -> dict[tuple[str, int], int]:
+    def _end_offsets(self, topics: set[str]) -> dict[Place, int]:
         counts = partition_counts(self._admin, topics)
-        asked = {TopicPartition(topic, p): OffsetSpec.latest() for topic, n in counts.items() for p in range(n)}
-        found = self._admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
-        return {(at.topic, at.partition): future.result().offset for at, future in found.items()}
-
-    def _committed(self, role: str, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        return committed_offsets(self._settings, self._settings.topics.group(role), partitions)
+        return offsets(self._admin, [(t, p) for t, count in counts.items() for p in range(count)], OffsetSpec.latest())

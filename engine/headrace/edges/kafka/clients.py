@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.model.errors import NoBrokerError, SettingsError
 from headrace.model.event import Position
 from headrace.settings import Settings
 from headrace.stages.read import RawRecord
+
+Place = tuple[str, int]
+"""A topic and one of its partitions."""
 
 REQUEST_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 0.5
@@ -51,7 +54,18 @@ def consumer(settings: Settings, **properties: str) -> Consumer:
     return Consumer({**without(settings.client(), _PRODUCER_ONLY), **own})
 
 
-def committed_offsets(settings: Settings, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def offsets(client: AdminClient, places: Iterable[Place], which: OffsetSpec) -> dict[Place, int]:
+    """Return the offset at one end of each partition: of its oldest record, or the one after its newest.
+
+    Raises:
+        KafkaException: no broker answers, or a partition has no leader.
+    """
+    asked = {TopicPartition(*place): which for place in places}
+    found = client.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S) if asked else {}
+    return {(at.topic, at.partition): future.result().offset for at, future in found.items()}
+
+
+def committed_offsets(settings: Settings, group: str, places: Iterable[Place]) -> dict[Place, int]:
     """Return what a group has committed of these partitions; negative where it has committed nothing.
 
     It is asked by a consumer that never joins: the admin client's own request for it ends the process with a
@@ -62,7 +76,7 @@ def committed_offsets(settings: Settings, group: str, places: Iterable[tuple[str
     """
     client = consumer(settings, group_id=group)
     try:
-        asked = [TopicPartition(topic, partition) for topic, partition in places]
+        asked = [TopicPartition(*place) for place in places]
         return {(at.topic, at.partition): at.offset for at in client.committed(asked, timeout=REQUEST_TIMEOUT_S)}
     finally:
         client.close()

@@ -88,7 +88,7 @@ class EventWriter:
         # A body of the largest size fits a topic of Kafka's own limit only if it is compressed.
         if not any(name in properties for name in ("compression.type", "compression.codec")):
             self._properties["compression.type"] = "lz4"
-        if not any(name in properties for name in ("message.max.bytes",)):
+        if "message.max.bytes" not in properties:
             self._properties["message.max.bytes"] = str(4 * 1024 * 1024)
         self._topics: frozenset[str] = frozenset()
         self._listing = asyncio.Lock()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import OffsetSpec
 
 from headrace.edges.faust.fenced_producer import producer_properties
-from headrace.edges.kafka.clients import REQUEST_TIMEOUT_S, admin_client, no_broker
+from headrace.edges.kafka.clients import admin_client, no_broker, offsets
 from headrace.edges.kafka.topics import ensure_event_topics, partition_counts
 from headrace.model.errors import HeadraceError
 from headrace.model.trigger import TriggerRecord
@@ -24,7 +24,8 @@ def register(
 
     Args:
         drafts: triggers whose `starts` are still empty and whose `generation` is 1.
-        existing: the deployed triggers by name; a draft of the same name is their next generation.
+        existing: the deployed triggers by name; a draft of the same name is their next generation, unless it is that of
+            a Sensor that was made anew, which makes another trigger.
 
     Raises:
         HeadraceError: a topic could not be made, or Kafka did not take a record.
@@ -39,12 +40,11 @@ def register(
 def _ends(settings: Settings, events: set[str], created: set[str]) -> Starts:
     admin = admin_client(settings)
     counts = partition_counts(admin, events)
-    asked = {TopicPartition(t, p): OffsetSpec.latest() for t, n in counts.items() if t not in created for p in range(n)}
+    places = [(topic, p) for topic, count in counts.items() if topic not in created for p in range(count)]
     ends: Starts = {event: {} for event in events}
     try:
-        if asked:
-            for at, future in admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S).items():
-                ends[at.topic][str(at.partition)] = future.result().offset
+        for (topic, partition), offset in offsets(admin, places, OffsetSpec.latest()).items():
+            ends[topic][str(partition)] = offset
     except KafkaException as error:
         raise no_broker(settings, error) from None
     return ends
@@ -53,7 +53,7 @@ def _ends(settings: Settings, events: set[str], created: set[str]) -> Starts:
 def _record(draft: TriggerRecord, old: TriggerRecord | None, ends: Starts) -> TriggerRecord:
     events = list(dict.fromkeys(dependency.name for dependency in draft.spec.events))
     starts = {event: ends[event] for event in events}
-    if old is None:
+    if old is None or (draft.sensor is not None and draft.creation != old.creation):
         return draft.model_copy(update={"starts": starts})
     # What the trigger waited for already, it goes on waiting for from where it began.
     starts.update({event: old.starts[event] for event in events if event in old.starts})
@@ -76,18 +76,18 @@ def write_triggers(settings: Settings, values: Mapping[str, bytes | None]) -> in
         HeadraceError: Kafka did not take one.
     """
     producer = Producer(producer_properties(settings.client(), 30.0))
-    offsets: list[int] = []
+    written: list[int] = []
     failures: list[str] = []
 
     def delivered(error: object, message: object) -> None:
         if error is not None:
             failures.append(str(error))
         else:
-            offsets.append(message.offset())  # type: ignore[attr-defined]
+            written.append(message.offset())  # type: ignore[attr-defined]
 
     for name, value in values.items():
         producer.produce(settings.topics.triggers, value, name.encode(), 0, delivered)
     left = producer.flush(35)
     if failures or left:
         raise HeadraceError(f"Kafka did not take the trigger: {failures[0] if failures else 'no answer came'}")
-    return max(offsets)
+    return max(written)
