@@ -13,7 +13,7 @@ import aiohttp
 from headrace.bench.children import Child
 from headrace.bench.load import payload
 from headrace.edges.kube import credentials
-from headrace.edges.kube.api import ARGO_PATH
+from headrace.edges.kube.api import argo_path
 from headrace.model.definition import Definition
 from headrace.model.event import Event
 from headrace.model.firing import firing_of
@@ -66,7 +66,7 @@ async def _post(connection: Connection, namespace: str, bodies: list[bytes], in_
     if known.authorization is not None:
         headers["Authorization"] = known.authorization
     connector = aiohttp.TCPConnector(limit=in_flight, ssl=known.tls.context)
-    url = f"{known.server}{ARGO_PATH}/namespaces/{namespace}/workflows"
+    url = f"{known.server}{argo_path('workflows', namespace)}"
     async with aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()) as http:
 
         async def warm() -> None:

@@ -19,7 +19,7 @@ from headrace.bench.ground import PAIR, SINGLE, Ground
 from headrace.bench.load import Load
 from headrace.bench.watch import CreatedWorkflows
 from headrace.edges.kube import credentials
-from headrace.edges.kube.api import ARGO_PATH
+from headrace.edges.kube.api import argo_path
 from headrace.model.definition import Definition
 
 RATE_PER_S = 50.0
@@ -131,7 +131,7 @@ def _post(connection: Connection, client: dict[str, str], topic: str, namespace:
             continue
         word = json.loads(message.value() or b"{}")["set"]
         made = body(definition, word, time.time_ns() // 1_000_000)
-        api.request("POST", f"{address.path}{ARGO_PATH}/namespaces/{namespace}/workflows", made, headers)
+        api.request("POST", f"{address.path}{argo_path('workflows', namespace)}", made, headers)
         answer = api.getresponse()
         answer.read()
         if answer.status != 201:

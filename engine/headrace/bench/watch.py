@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from headrace.edges.kube.api import ARGO_PATH, KubeApi
+from headrace.edges.kube.api import KubeApi, argo_path
 from headrace.model.errors import HeadraceError
 
 OPEN_TIMEOUT_S = 30.0
@@ -33,7 +33,7 @@ class CreatedWorkflows:
     def __init__(self, namespace: str, selector: str) -> None:
         """Watch `namespace` for Workflows that the label selector takes."""
         query = f"watch=true&timeoutSeconds={_STREAM_S}&labelSelector={quote(selector)}"
-        self._path = f"{ARGO_PATH}/namespaces/{quote(namespace)}/workflows?{query}"
+        self._path = f"{argo_path('workflows', namespace)}?{query}"
         self._changed = threading.Condition()
         self._seen: dict[str, list[tuple[str, float]]] = {}
         self._count = 0

@@ -15,7 +15,7 @@ from headrace.edges import metrics
 from headrace.edges.kafka.access import KafkaAccess
 from headrace.edges.kafka.trigger_feed import TriggerFeed, keep
 from headrace.edges.kafka.trigger_registry import register, write_triggers
-from headrace.edges.kube.api import ApiUnreachable, KubeApi
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, argo_path
 from headrace.edges.kube.leadership import Leadership
 from headrace.edges.kube.mirror import Key, Mirror
 from headrace.model.errors import NoBrokerError, TopicError, TriggerError
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 SENSOR_LABELS = "app.kubernetes.io/name=metaflow-sensor"
 TURN_S = 0.1
 PATCHES_AT_ONCE = 8
-_API = "/apis/argoproj.io/v1alpha1"
 _DEPLOYED = "deployed"
 
 Object = dict[str, Any]
@@ -46,8 +45,8 @@ class SensorSync:
         self._namespaces = namespaces
         self._health = health
         places = dict.fromkeys(namespaces) if namespaces is not None else (None,)
-        self._sensors = [Mirror(api, _path("sensors", at), _sensor, SENSOR_LABELS) for at in places]
-        self._templates = [Mirror(api, _path("workflowtemplates", at), _annotations) for at in places]
+        self._sensors = [Mirror(api, argo_path("sensors", at), _sensor, SENSOR_LABELS) for at in places]
+        self._templates = [Mirror(api, argo_path("workflowtemplates", at), _annotations) for at in places]
         self._registry: dict[str, Held] = {}
         self._seen: list[int] = []
         self._compiled: dict[Key, tuple[Object, dict[str, str], Held]] = {}
@@ -133,11 +132,12 @@ class SensorSync:
     def _register(self, drafts: list[TriggerRecord]) -> list[tuple[str, RefusedTrigger]]:
         """Register all together, which is fast; where that fails, one by one, so that none holds the others up."""
         refused: list[tuple[str, RefusedTrigger]] = []
+        existing = {name: held for name, held in self._registry.items() if isinstance(held, TriggerRecord)}
         batches = [drafts] if drafts else []
         while batches:
             batch = batches.pop()
             try:
-                records, _ = register(self._settings, batch, self._earlier(batch))
+                records, _ = register(self._settings, batch, existing)
             except (TopicError, TriggerError) as error:
                 if len(batch) > 1:
                     batches.extend([draft] for draft in batch)
@@ -149,11 +149,6 @@ class SensorSync:
                 self._registry[record.name] = record
                 log.info("%s is deployed (generation %d)", record.name, record.generation)
         return refused
-
-    def _earlier(self, drafts: list[TriggerRecord]) -> dict[str, TriggerRecord]:
-        """Return the registered triggers of which `drafts` are the next generations."""
-        held = ((draft, self._registry.get(draft.name)) for draft in drafts)
-        return {d.name: h for d, h in held if isinstance(h, TriggerRecord) and h.creation == d.creation}
 
     async def _tell(self, sensors: dict[Key, Object], found: dict[str, Held], taken: set[str]) -> None:
         """Write on each Sensor what became of it, where that has changed."""
@@ -178,7 +173,7 @@ class SensorSync:
         if not self._may_patch or self._told.get(key) == status:
             return
         try:
-            reply = await self._api.annotate(f"{_path('sensors', key[0])}/{key[1]}", {STATUS_ANNOTATION: status})
+            reply = await self._api.annotate(f"{argo_path('sensors', key[0])}/{key[1]}", {STATUS_ANNOTATION: status})
         except ApiUnreachable as error:
             log.warning("what became of the Sensor %s/%s is not written on it: %s", *key, error)
             return
@@ -187,10 +182,6 @@ class SensorSync:
             log.warning("Sensors cannot be annotated (no right to patch them): `headrace triggers` tells what they are")
         elif reply.status == 200:
             self._told[key] = status
-
-
-def _path(plural: str, namespace: str | None) -> str:
-    return f"{_API}/{plural}" if namespace is None else f"{_API}/namespaces/{namespace}/{plural}"
 
 
 def _sensor(item: Object) -> Object:
@@ -207,7 +198,7 @@ async def may_read(api: KubeApi, namespaces: Sequence[str] | None) -> bool:
     """Return whether the kind Sensor exists and may be read, as far as the API server tells."""
     at = namespaces[0] if namespaces else None
     try:
-        return (await api.get(f"{_path('sensors', at)}?limit=1")).status not in (403, 404)
+        return (await api.get(f"{argo_path('sensors', at)}?limit=1")).status not in (403, 404)
     except ApiUnreachable:
         return True
 

@@ -116,11 +116,11 @@ class KubeApi:
 
     async def create_workflow(self, namespace: str, body: bytes) -> Reply:
         """Create a Workflow from its JSON; 201 with the object, 409 where the name is taken."""
-        return await self._request("POST", _workflows(namespace), body)
+        return await self._request("POST", argo_path("workflows", namespace), body)
 
     async def get_workflow(self, namespace: str, name: str) -> Reply:
         """Read one Workflow; 404 where there is none."""
-        return await self._request("GET", f"{_workflows(namespace)}/{quote(name, safe='')}")
+        return await self._request("GET", f"{argo_path('workflows', namespace)}/{quote(name, safe='')}")
 
     async def get(self, path: str) -> Reply:
         """Read `path`, which begins with a slash, is quoted already and may have a query."""
@@ -273,8 +273,10 @@ class _EndlessLine(Exception):
     """A watch sent more than any event can have."""
 
 
-def _workflows(namespace: str) -> str:
-    return f"{ARGO_PATH}/namespaces/{quote(namespace, safe='')}/workflows"
+def argo_path(plural: str, namespace: str | None = None) -> str:
+    """Return the path of Argo's objects of one kind; without a namespace those of all, or of a kind that has none."""
+    within = "" if namespace is None else f"/namespaces/{quote(namespace, safe='')}"
+    return f"{ARGO_PATH}{within}/{plural}"
 
 
 @lru_cache(maxsize=1024)

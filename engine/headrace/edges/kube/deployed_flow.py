@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import orjson
 
-from headrace.edges.kube.api import ApiUnreachable, KubeApi, RequestRefused
-from headrace.edges.kube.mirror import words
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, RequestRefused, argo_path
+from headrace.edges.kube.pages import pages, words
 from headrace.edges.local.flow_file import declared_events
 from headrace.edges.local.flow_inspection import FlowInspection
 from headrace.model.errors import TargetError, TriggerError
 from headrace.stages.sensor import template_settings
 
-_API = "/apis/argoproj.io/v1alpha1/namespaces"
 _TEMPLATES = {"labelSelector": "app.kubernetes.io/name=metaflow-flow"}
 # A template holds the commands of all its steps, so a page of them may be megabytes.
 _PAGE_OBJECTS = 50
@@ -48,8 +46,8 @@ async def find_deployed(inspection: FlowInspection) -> DeployedFlow:
         name = annotations.get("metaflow/sensor_name")
         if not name:
             raise TriggerError(f"the flow {inspection.name} was deployed without a trigger: {_advice()}")
-        at = f"{_API}/{quote(annotations.get('metaflow/sensor_namespace') or namespace)}/sensors/{quote(name)}"
-        reply = await api.get(at)
+        sensors = argo_path("sensors", annotations.get("metaflow/sensor_namespace") or namespace)
+        reply = await api.get(f"{sensors}/{quote(name)}")
         if reply.status == 404:
             raise TriggerError(f"the Sensor {name} of the flow {inspection.name} does not exist any more: {_advice()}")
         if reply.status != 200:
@@ -66,7 +64,9 @@ async def _template(api: KubeApi, inspection: FlowInspection, namespace: str) ->
     # Metaflow alone knows how it names templates, and has changed it; what it writes on them says whose they are.
     wanted = (inspection.name, inspection.project, inspection.branch if inspection.project else None)
     branches = []
-    async for template in _templates(api, namespace):
+    parts = pages(api, argo_path("workflowtemplates", namespace), _TEMPLATES, _PAGE_OBJECTS)
+    template: dict[str, Any]
+    async for template in (template async for part in parts for template in part["items"]):
         said = template["metadata"].get("annotations") or {}
         found = (said.get("metaflow/flow_name"), said.get("metaflow/project_name"), said.get("metaflow/branch_name"))
         if found == wanted:
@@ -79,21 +79,6 @@ async def _template(api: KubeApi, inspection: FlowInspection, namespace: str) ->
         f"the flow {inspection.name} is not deployed{branch} in the namespace {namespace}{others}: {_advice()}, "
         "or `--local` runs it on this machine"
     )
-
-
-async def _templates(api: KubeApi, namespace: str) -> AsyncIterator[dict[str, Any]]:
-    page = ""
-    while True:
-        query = {**_TEMPLATES, "limit": _PAGE_OBJECTS, **({"continue": page} if page else {})}
-        reply = await api.get(f"{_API}/{quote(namespace)}/workflowtemplates?{urlencode(query)}")
-        if reply.status != 200:
-            raise RequestRefused(reply, f"WorkflowTemplates in {namespace} cannot be listed: {words(reply)}")
-        listed = orjson.loads(reply.body)
-        for template in listed["items"]:
-            yield template
-        page = listed["metadata"].get("continue", "")
-        if not page:
-            return
 
 
 def _advice() -> str:

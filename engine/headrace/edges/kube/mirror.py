@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from headrace.edges.kube.api import ApiUnreachable, KubeApi, Reply, RequestRefused
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, RequestRefused
+from headrace.edges.kube.pages import pages
 from headrace.model.errors import HeadraceError
 
 # A watch ends and is resumed this often, so that a connection that died silently is noticed soon.
@@ -139,22 +140,15 @@ class Mirror(Generic[T]):
     async def _list(self) -> str:
         """Replace the copy by what the server has now; return the version from which to watch."""
         found: dict[Key, T] = {}
-        page = ""
-        while True:
-            query = {**self._selected, "limit": _PAGE_OBJECTS, **({"continue": page} if page else {})}
-            reply = await self._api.get(f"{self._path}?{urlencode(query)}")
-            if reply.status != 200:
-                raise RequestRefused(reply, f"{self._path} cannot be listed: {words(reply)}")
-            listed = orjson.loads(reply.body)
-            for item in listed["items"]:
-                found[_key(item)] = self._read(item)
-            page = listed["metadata"].get("continue", "")
-            if not page:
-                break
+        version = ""
+        async with aclosing(pages(self._api, self._path, self._selected, _PAGE_OBJECTS)) as parts:
+            async for listed in parts:
+                found.update((_key(item), self._read(item)) for item in listed["items"])
+                version = str(listed["metadata"]["resourceVersion"])
         self._objects = found
         self.version += 1
         self._hear()
-        return str(listed["metadata"]["resourceVersion"])
+        return version
 
     async def _watch(self) -> None:
         query = {
@@ -213,11 +207,3 @@ class Mirror(Generic[T]):
 def _key(item: dict[str, Any]) -> Key:
     metadata = item["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
-
-
-def words(reply: Reply) -> str:
-    """The server's own words in a refusal."""
-    try:
-        return f"HTTP {reply.status}: {orjson.loads(reply.body)['message']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"HTTP {reply.status}: {reply.body[:200].decode('utf-8', 'replace').strip()}"

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import orjson
 
-from headrace.edges.kube.api import ARGO_PATH, ApiUnreachable, KubeApi, Reply
-from headrace.edges.kube.mirror import Mirror, words
+from headrace.edges.kube.api import ApiUnreachable, KubeApi, Reply, argo_path
+from headrace.edges.kube.mirror import Mirror
+from headrace.edges.kube.pages import words
 from headrace.stages.bind import Target
 
 WORKFLOW_TEMPLATE = "workflowTemplate"
@@ -136,10 +137,8 @@ def target_of(template: dict[str, Any]) -> Target:
 
 def _path(kind: str, namespace: str | None) -> str:
     if kind == CLUSTER_WORKFLOW_TEMPLATE:
-        return f"{ARGO_PATH}/clusterworkflowtemplates"
-    if namespace is None:
-        return f"{ARGO_PATH}/workflowtemplates"
-    return f"{ARGO_PATH}/namespaces/{quote(namespace, safe='')}/workflowtemplates"
+        return argo_path("clusterworkflowtemplates")
+    return argo_path("workflowtemplates", namespace)
 
 
 def _names_object(reply: Reply) -> bool:
