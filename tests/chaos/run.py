@@ -60,12 +60,21 @@ def _run_in(made: World, order: Order, sets: Sets, planned: list[Planned], verdi
     load = Load(sets, made.tenant.event, made.client, order.sets_per_s * len(sets.records) / order.sets)
     breaking = Breaking(Scene(made, load, random.Random(f"faults {order.seed}")), verdict, say)
     say(f"seed {order.seed}: {order.sets} sets in {len(sets.records)} records, {len(planned)} faults")
-    load.start()
-    try:
+
+    def work() -> None:
         breaking.work(planned)
         load.finish(SETTLE_S)
         say(f"  {breaking.now_s:6.1f} s 100% the load is out")
-        await_all(made, sets)
+
+    see_through(made, load, breaking, verdict, work)
+
+
+def see_through(made: World, load: Load, breaking: Breaking, verdict: Verdict, work: Callable[[], None]) -> None:
+    """Start the load, do the work that lets it out, wait for what must come, and judge, whatever happens."""
+    load.start()
+    try:
+        work()
+        await_all(made, load.sets)
         made.tenant.settle(*made.events, deadline_s=SETTLE_S)
     finally:
         load.stop()

@@ -26,7 +26,7 @@ from tests.chaos.command import end_cleanly_when_told, provenance
 from tests.chaos.faults import Scene
 from tests.chaos.load import Load
 from tests.chaos.plan import OF_JOIN, Kind, Planned
-from tests.chaos.run import SETTLE_S, Breaking, await_all, judge
+from tests.chaos.run import SETTLE_S, Breaking, see_through
 from tests.chaos.samples import Growth, Sample, growths, take
 from tests.chaos.sets import draw
 from tests.chaos.table import columns, complaints, faults_table, verdicts_table
@@ -94,6 +94,7 @@ class Soak:
                 self._breaking.inject(next_fault[1])
                 next_fault = next(faults, None)
             time.sleep(max(0.0, now_s + SAMPLE_S - self._breaking.now_s))
+        self._load.finish(SETTLE_S)
 
     def _delete_old(self) -> None:
         """Delete Workflows as their TTL would."""
@@ -127,18 +128,7 @@ def soak(hours: float, seed: int, sets_per_s: float, directory: Path) -> tuple[V
             work = Soak(made, load, breaking)
             samples = work.samples
             load.allow(len(sets.records))
-            load.start()
-            try:
-                work.work(seconds, schedule(seconds, chance))
-                load.finish(SETTLE_S)
-                await_all(made, sets)
-                made.tenant.settle(*made.events, deadline_s=SETTLE_S)
-            finally:
-                load.stop()
-                verdict.load_s = breaking.now_s
-                breaking.note_recoveries()
-                judge(made, load, verdict)
-            made.fleet.stop()
+            see_through(made, load, breaking, verdict, lambda: work.work(seconds, schedule(seconds, chance)))
     except (AssertionError, RuntimeError, OSError, KafkaException) as error:
         verdict.broke_off(error)
     verdict.seconds = time.monotonic() - began_s

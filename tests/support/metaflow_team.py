@@ -57,8 +57,7 @@ class Team:
             lambda: self.triggers().get(name, {}).get("generation") == generation, f"{name}, generation {generation}"
         )
         record = self.triggers()[name]
-        for event in record["starts"]:
-            self.tenant.settle(event)
+        self.tenant.wait_for_routers(*record["starts"])
         return record
 
     def wait_for_triggers(self, count: int) -> dict[str, dict[str, Any]]:

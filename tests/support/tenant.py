@@ -162,6 +162,20 @@ class Tenant:
                 deadline_s,
             )
 
+    def wait_for_routers(self, *events: str) -> None:
+        """Return once the router of each of these topics' partitions routes by what is deployed now."""
+        prefix = self.engine.prefix
+        ((_, deployed),) = self._ends([f"{prefix}triggers"]).items()
+        wanted = set(self._ends(list(events)))
+
+        def heard() -> bool:
+            said = [json.loads(value) for value in self._read_all(f"{prefix}progress")]
+            reports = [report for report in said if report["kind"] == "router" and report["applied"] >= deployed - 1]
+            owned = [place for report in reports for place in report["caught_up"] + report["routed_ms"]]
+            return wanted <= {(topic, partition) for topic, partition, *_ in owned}
+
+        self.engine.wait_until(heard, f"routers of {', '.join(events)} that know what is deployed")
+
     def _ends(self, topics: list[str]) -> dict[Place, int]:
         admin = self._admin()
         metadata = admin.list_topics(timeout=DEADLINE_S).topics

@@ -35,26 +35,11 @@ print(event.publish(payload={"exact": 12345678901234567890123}, ignore_errors=Fa
 
 
 @pytest.fixture(scope="module")
-def open_ingress(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An ingress that takes events from everybody."""
-    with running(ingress(kafka.bootstrap_servers, tmp_path_factory.mktemp("open"))) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
 def guarded_ingress(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An ingress that asks for a token."""
     directory = tmp_path_factory.mktemp("guarded")
     with running(ingress(kafka.bootstrap_servers, directory, HEADRACE_INGRESS_TOKEN=TOKEN)) as engine:
         yield engine
-
-
-@pytest.fixture
-def topic(kafka: KafkaServer) -> str:
-    """An event topic with two partitions."""
-    name = new_name()
-    create_visible_topic(kafka, name)
-    return name
 
 
 def cloud_event(name: str, event_id: str, **fields: Any) -> dict[str, Any]:

@@ -20,17 +20,10 @@ from headrace.model import bounds
 from tests.support.engine import Engine, get
 from tests.support.ingress import TIMEOUT_S, address, envelope, ingress, new_name, read_events, running, send
 from tests.support.kafka import DEADLINE_S, KafkaServer, create_topics, wait_until
-from tests.support.published import create_visible_topic, published
+from tests.support.published import published
 
 POSTS = 4_000
 CONNECTIONS = 200
-
-
-@pytest.fixture(scope="module")
-def open_ingress(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An ingress that takes events from everybody."""
-    with running(ingress(kafka.bootstrap_servers, tmp_path_factory.mktemp("open"))) as engine:
-        yield engine
 
 
 @pytest.fixture
@@ -38,14 +31,6 @@ def own_ingress(kafka: KafkaServer, tmp_path: Path) -> Iterator[Engine]:
     """An ingress of the test's own, which the test stops."""
     with running(ingress(kafka.bootstrap_servers, tmp_path / "engine")) as engine:
         yield engine
-
-
-@pytest.fixture
-def topic(kafka: KafkaServer) -> str:
-    """An event topic with two partitions."""
-    name = new_name()
-    create_visible_topic(kafka, name)
-    return name
 
 
 def test_bodies_that_break_off_or_are_malformed_harm_nobody(

@@ -27,7 +27,7 @@ from headrace.model.errors import HeadraceError, TopicError
 
 # Frames that wait for the stage, of all partitions together; each may hold a mebibyte.
 _FRAMES_WAITING_MAX = 32
-_COMMIT_INTERVAL_S = 1.0
+_COMMIT_INTERVAL_S = 0.4
 _STOP_TIMEOUT_S = 30.0
 _WATCH_INTERVAL_S = 1.0
 EXIT_STATUS = 70
