@@ -111,8 +111,8 @@ EFFECTS = (
         "heads are tombstoned before their frame is known as applied",
         "1",
         "stages/join.py",
-        "            changes.extend(head_changes(head))",
-        "            changes.extend(head_changes(head))\n            changes.append(head_tombstone(head))",
+        "            changes.extend(own)",
+        "            changes.extend(own)\n            changes.append(head_tombstone(head))",
         MANY,
     ),
     # Zombies.

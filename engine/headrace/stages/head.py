@@ -111,8 +111,6 @@ class Head:
     outside: frozenset[str] = NOTHING
     """Positions of the pending events that have changelog records of their own."""
     used: UsedIds | None = None
-    due_ms: int | None = None
-    """Join time at which this head is looked at next; None while it is not scheduled."""
 
     @property
     def name(self) -> str:

@@ -7,9 +7,9 @@ of its log: replayed from any committed offset, it decides the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from headrace.model import bounds
 from headrace.model.dead_letter import DeadLetter, Reason, event_dead_letter
@@ -19,7 +19,6 @@ from headrace.model.firing import Firing, firing_of
 from headrace.model.frame import Frame, Match, Tick
 from headrace.stages.changelog import (
     Change,
-    Restore,
     event_tombstones,
     head_changes,
     head_tombstone,
@@ -27,6 +26,8 @@ from headrace.stages.changelog import (
     segment_tombstones,
 )
 from headrace.stages.head import BEFORE_ALL_MS, Head, new_head
+from headrace.stages.heads import Heads
+from headrace.stages.restore import Restore
 from headrace.stages.select import assign, complete
 
 EXPIRED_HEADS_PER_TICK_MAX = 5_000
@@ -53,7 +54,8 @@ class JoinState:
         """The last applied record of `headrace.matches`; -1 before the first."""
         self.time_ms: int | None = None
         """Join time; None before the first tick, and then nothing is late."""
-        self.heads: dict[str, Head] = {}
+        self.heads = Heads()
+        # When each head is looked at next, in join time: exactly one entry for every head.
         self._due: list[tuple[int, str]] = []
         self._restore: Restore | None = None
 
@@ -111,9 +113,9 @@ class JoinState:
             return
         joined.changes.extend(self._restore.finish())
         self.offset, self.time_ms, self.heads = self._restore.offset, self._restore.time_ms, self._restore.heads
+        self._due = [(due_ms, name) for name, due_ms in self._restore.due_ms.items()]
+        heapify(self._due)
         self._restore = None
-        for head in self.heads.values():
-            self._schedule(head)
 
     def _tick(self, tick: Tick, joined: Joined) -> None:
         if self.time_ms is None or tick.time_ms > self.time_ms:
@@ -121,14 +123,13 @@ class JoinState:
         joined.changes.append(partition_change(self.offset, self.time_ms))
         looked_at = 0
         while self._due and self._due[0][0] < self.time_ms and looked_at < EXPIRED_HEADS_PER_TICK_MAX:
-            due_ms, name = heappop(self._due)
-            head = self.heads.get(name)
-            if head is None or head.due_ms != due_ms:
-                continue
+            _, name = heappop(self._due)
             looked_at += 1
-            self._expire(head, joined)
+            self._expire(name, joined)
 
-    def _expire(self, head: Head, joined: Joined) -> None:
+    def _expire(self, name: str, joined: Joined) -> None:
+        head = self.heads.get(name)
+        assert head is not None
         assert self.time_ms is not None
         before_ms = self.time_ms - head.horizon_ms
         expired = head.expire_pending(before_ms)
@@ -137,21 +138,24 @@ class JoinState:
         if head.used is not None:
             joined.changes.extend(segment_tombstones(head, head.used.expire(before_ms)))
         if head.is_empty:
-            del self.heads[head.name]
+            self.heads.drop(name)
             joined.changes.append(head_tombstone(head))
-        else:
-            self._schedule(head)
+            return
+        if expired:
+            # Its record still holds them, and they are counted once.
+            self.heads.keep(name, head)
+        self._schedule(name, head)
 
-    def _schedule(self, head: Head) -> None:
+    def _schedule(self, name: str, head: Head) -> None:
         oldest_ms = head.oldest_ms
         if oldest_ms is None:
             oldest_ms = self.time_ms or 0
-        head.due_ms = oldest_ms + head.horizon_ms
+        due_ms = oldest_ms + head.horizon_ms
         if self.time_ms is not None:
             # A key under steady load always has something that is about to expire. Looking at most some dozens of
             # times in one horizon keeps the cost of a busy key linear; decisions do not depend on it.
-            head.due_ms = max(head.due_ms, self.time_ms + head.horizon_ms // 32)
-        heappush(self._due, (head.due_ms, head.name))
+            due_ms = max(due_ms, self.time_ms + head.horizon_ms // 32)
+        heappush(self._due, (due_ms, name))
 
     def _frame(self, offset: int, frame: Frame, joined: Joined) -> None:
         changed: dict[str, Head] = {}
@@ -159,7 +163,7 @@ class JoinState:
         for match in frame.matches:
             definition = match.definition
             name = f"{definition.trigger}\x00{definition.creation}\x00{match.key}"
-            head = self.heads.get(name)
+            head = changed.get(name) or self.heads.get(name)
             if name in replayed or (head is not None and name not in changed and head.offset >= offset):
                 replayed.add(name)
                 joined.counts["replayed"] += 1
@@ -170,20 +174,22 @@ class JoinState:
                 if len(self.heads) >= bounds.KEYS_PER_PARTITION_MAX:
                     _reject(match, Reason.TOO_MANY_KEYS, f"{len(self.heads)} keys wait in one partition", joined)
                     continue
-                head = self.heads[name] = new_head(definition, match.key)
+                head = new_head(definition, match.key)
             if self._take(head, match, joined):
+                if head.offset < 0:
+                    self.heads.keep(name, head)
                 changed[name] = head
-            elif head.is_empty:
-                del self.heads[name]
-        joined.changes.extend(self._commit(offset, changed.values()))
+        joined.changes.extend(self._commit(offset, changed))
 
-    def _commit(self, offset: int, changed: Iterable[Head]) -> list[Change]:
+    def _commit(self, offset: int, changed: Mapping[str, Head]) -> list[Change]:
         changes: list[Change] = []
-        for head in changed:
+        for name, head in changed.items():
+            if head.offset < 0:
+                self._schedule(name, head)
             head.offset = offset
-            if head.due_ms is None:
-                self._schedule(head)
-            changes.extend(head_changes(head))
+            own, record = head_changes(head)
+            changes.extend(own)
+            self.heads.settle(name, head, record)
         # The partition's record comes last: once it is durable, every head of this frame is.
         changes.append(partition_change(self.offset, self.time_ms))
         return changes
@@ -237,6 +243,9 @@ class JoinState:
 
     def _fire(self, head: Head, place: int, chosen: tuple[Event, ...], match: Match, joined: Joined) -> bool:
         definition = match.definition
+        if head.used is not None and len(head.used.times) >= bounds.USED_IDS_PER_KEY_MAX:
+            gone = head.used.expire(self._expired_before_ms(head))
+            joined.changes.extend(segment_tombstones(head, gone))
         if head.used is not None and len(head.used.times) >= bounds.USED_IDS_PER_KEY_MAX:
             message = f"one key has used {len(head.used.times)} events within its window; give the trigger a key"
             _reject(match, Reason.TOO_MANY_USED, message, joined)

@@ -133,7 +133,7 @@ def test_what_waits_must_be_what_was_expected() -> None:
     head = new_head(definition, '"north"')
     head.add(0, make_event(f"o9-{SESSION}", "orders_loaded"))
     board = board_of()
-    for key, value in head_changes(head):
+    for key, value in head_changes(head)[0]:
         board.take_join(3, key, value)
     assert other_problems(expectations(waiting=frozenset({"o9"})), board) == []
     assert other_problems(expectations(), board) == [f"o9-{SESSION} waits for a partner, and should not"]

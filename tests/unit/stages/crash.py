@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from headrace.model.firing import Firing
-from headrace.stages import changelog
+from headrace.stages import changelog, heads
 from headrace.stages.changelog import Change
 from headrace.stages.join import JoinState
 from tests.unit.stages.logs import Records
@@ -123,4 +123,5 @@ def small_changelog_records() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changelog, "INLINE_BYTES_MAX", 30)
         patch.setattr(changelog, "OPEN_IDS_MAX", 2)
+        patch.setattr(heads, "REST_COUNT_MAX", 1)
         yield

@@ -114,10 +114,18 @@ def test_expiry_is_counted_once_for_each_event() -> None:
     assert join.state.pending_count == 1
 
 
+def test_of_one_key_each_event_expires_and_counts_on_its_own() -> None:
+    join = play()
+    assert join.arrive("a@1 a@30 tick@15 tick@16 tick@35 b@38") == ["a@30 b@38"]
+    assert join.counts["expired"] == 1
+    join.arrive("a@60 a@90 tick@75 tick@76 tick@120 tick@121")
+    assert join.counts["expired"] == 3
+
+
 def test_a_quiet_key_is_forgotten_wholly() -> None:
     join = play(lateness_ms=5)
     join.arrive("a@1 a@3 b@4 b@20 tick@1000")
-    assert join.state.heads == {}
+    assert len(join.state.heads) == 0
     assert join.state.pending_count == 0
 
 

@@ -13,9 +13,20 @@ from headrace.model.frame import Frame, Match
 from headrace.stages.join import JoinState
 from tests.unit.stages.build import make_definition, make_event
 from tests.unit.stages.crash import waiting
-from tests.unit.stages.logs import REPUBLISHED_MS, Again, Records, Step, definitions, logs, records, steps
+from tests.unit.stages.logs import (
+    REPUBLISHED_MS,
+    Again,
+    Records,
+    Redefine,
+    Step,
+    definitions,
+    logs,
+    records,
+    steps,
+)
 from tests.unit.stages.oracle import Fired, NaiveJoin
 
+DROPPING = (Redefine(0, keeping=False), Redefine(1, keeping=False))
 # A log is cheap to run, and its rare states are many.
 MORE = settings(max_examples=3 * settings().max_examples)
 
@@ -80,7 +91,8 @@ def test_every_firing_is_whole_and_within_its_window_and_uses_fresh_events(log: 
 def test_duplicates_change_nothing(
     triggers: tuple[Definition, Definition], taken: list[Step], data: st.DataObject
 ) -> None:
-    plain = [step for step in taken if not isinstance(step, Again)]
+    # A late copy may come by the definition before; what waited under that one is dropped, so it is no duplicate then.
+    plain = [step for step in taken if not isinstance(step, Again) and step not in DROPPING]
     doubled: list[Step] = []
     for step in plain:
         doubled.append(step)

@@ -161,7 +161,9 @@ def test_any_value_arrives_as_it_was_published(latest: Any, layout: Any) -> None
 
 @given(json_values)
 def test_what_go_writes_stays_the_same_when_it_is_written_again(value: Any) -> None:
-    assert go_json(json.loads(go_json(value))) == go_json(value)
+    # Go reads every number as a float, and so knows a negative zero.
+    again = json.loads(go_json(value), parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
+    assert go_json(again) == go_json(value)
 
 
 def test_events_of_one_set_fill_the_parameters_that_are_mapped_to_them() -> None:

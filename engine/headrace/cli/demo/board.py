@@ -14,8 +14,8 @@ from headrace.cli.output import pairs
 from headrace.model.dead_letter import DeadLetter
 from headrace.model.event import Event
 from headrace.model.run import Run, RunState
-from headrace.stages.changelog import Restore
 from headrace.stages.head import Head
+from headrace.stages.restore import Restore
 
 EVENTS_MAX = 200
 LETTERS_MAX = 200
