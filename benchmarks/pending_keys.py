@@ -34,15 +34,15 @@ def _keys(parts: Parts, keys: int) -> list[Figure]:
         settings = parts.settings()
         with joins(settings) as filling:
             filling.wait_until_ready()
-            empty = filling.looks()[0].resident_bytes
+            empty = filling.resident_bytes()
             copy_frames(settings, list(waiting(keys, settings.partitions)))
             wait_for(lambda: filling.looks()[0].decided >= keys, TIMEOUT_S, "the last key")
-            bytes_a_key.append(Sample((filling.looks()[0].resident_bytes - empty) / keys))
+            bytes_a_key.append(Sample((filling.resident_bytes() - empty) / keys))
         began_s = time.monotonic()
         with joins(settings) as restored:
             restored.wait_until_ready()
             recovery_s.append(Sample(time.monotonic() - began_s))
-            restored_bytes.append(Sample((restored.looks()[0].resident_bytes - empty) / keys))
+            restored_bytes.append(Sample((restored.resident_bytes() - empty) / keys))
     what = f"{keys:,} waiting keys"
     few = keys < 100_000
     return [

@@ -24,6 +24,11 @@ _METADATA_TIMEOUT_S = 30.0
 # Of librdkafka's own patience: it must never drop a record by itself and then deliver a later one, since a
 # changelog with a hole would be read as whole. The process ends before, and what was written is a prefix.
 _PATIENCE_SHARE = 0.7
+# Of that patience: how old the oldest undelivered record may be when a frame is begun. A queue of many records is no
+# harm where Kafka takes them in a second, and would be given up where it takes a tenth of that.
+_ROOM_SHARE = 0.1
+_OUTSTANDING_RECORDS_MAX = 50_000
+_OUTSTANDING_BYTES_MAX = 8 * 1024 * 1024
 # A frame's outputs are sent as a whole, so librdkafka's own bounds, which could refuse a record in the middle, are
 # out of reach; `room` holds the next frame back instead.
 _QUEUE_RECORDS_MAX = 10_000_000
@@ -60,8 +65,6 @@ class FencedProducer:
         fence: Fence,
         delivery_timeout_s: float,
         fail: Fail,
-        outstanding_records_max: int = 200_000,
-        outstanding_bytes_max: int = 64 * 1024 * 1024,
     ) -> None:
         """Prepare a producer; nothing is connected before `start`.
 
@@ -71,8 +74,6 @@ class FencedProducer:
             delivery_timeout_s: after this time at the latest an undelivered record is given up, even by a process that
                 was paused in between.
             fail: ends the process; called once, from the loop's thread, when a record was not delivered.
-            outstanding_records_max: undelivered records above which `room` waits.
-            outstanding_bytes_max: the same in bytes of keys and values.
         """
         self._properties = {
             **producer_properties(properties, delivery_timeout_s),
@@ -87,7 +88,11 @@ class FencedProducer:
         self._stopping = False
         self._failed = False
         self._deliveries = Deliveries(
-            records_max=outstanding_records_max, bytes_max=outstanding_bytes_max, on_failure=self._delivery_failed
+            records_max=_OUTSTANDING_RECORDS_MAX,
+            bytes_max=_OUTSTANDING_BYTES_MAX,
+            age_max_s=self._patience_s * _ROOM_SHARE,
+            now_s=fence.now_s,
+            on_failure=self._delivery_failed,
         )
         self._patience: asyncio.TimerHandle | None = None
 
@@ -156,7 +161,7 @@ class FencedProducer:
         producer = self._producer
         if producer is None or self._failed:
             raise DeliveryFailed("a record was not sent, because the producer has stopped or failed: start anew.")
-        batch = self._deliveries.new_batch(self._fence.now_s())
+        batch = self._deliveries.new_batch()
         produce, report, count, size = producer.produce, batch.report, 0, 0
         try:
             for topic, partition, key, value, headers in records:
@@ -174,7 +179,7 @@ class FencedProducer:
         return batch.future
 
     async def room(self) -> None:
-        """Wait until few enough records are undelivered to send another frame's."""
+        """Wait until few enough records are undelivered, and none for long, to send another frame's."""
         await self._deliveries.room()
 
     async def barrier(self) -> None:

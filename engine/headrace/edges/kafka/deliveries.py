@@ -44,18 +44,30 @@ class Batch:
 class Deliveries:
     """The batches of one producer. Its methods are called in the loop's thread unless they say otherwise."""
 
-    def __init__(self, *, records_max: int, bytes_max: int, on_failure: OnFailure) -> None:
-        """Let `room` wait above so many undelivered records or bytes of keys and values."""
+    def __init__(
+        self, *, records_max: int, bytes_max: int, age_max_s: float, now_s: Callable[[], float], on_failure: OnFailure
+    ) -> None:
+        """Prepare; nothing is counted before `start`.
+
+        Args:
+            records_max: undelivered records above which `room` waits.
+            bytes_max: the same in bytes of keys and values.
+            age_max_s: the same in seconds since the oldest was sent: where Kafka takes little, few have to be too
+                many, or what is sent last would be given up for the time that it waited behind the others.
+            now_s: the clock.
+            on_failure: told of every record that was not delivered.
+        """
         self._records_max = records_max
         self._bytes_max = bytes_max
+        self._age_max_s = age_max_s
+        self._now_s = now_s
         self.on_failure = on_failure
         self._outstanding: dict[int, Batch] = {}
         self._records = 0
         self._bytes = 0
         self._completed: deque[Batch] = deque()
         self._wake_is_due = False
-        self._room = asyncio.Event()
-        self._room.set()
+        self._fewer = asyncio.Event()
 
     def start(self) -> None:
         """Belong to the running event loop from now on."""
@@ -72,9 +84,9 @@ class Deliveries:
         oldest = next(iter(self._outstanding.values()), None)
         return None if oldest is None else oldest.sent_at_s
 
-    def new_batch(self, now_s: float) -> Batch:
+    def new_batch(self) -> Batch:
         """Make a batch whose records are about to be sent; `add` must follow."""
-        return Batch(self, self._loop.create_future(), now_s)
+        return Batch(self, self._loop.create_future(), self._now_s())
 
     def add(self, batch: Batch, count: int, size_bytes: int) -> None:
         """Count a batch of which all `count` records are sent."""
@@ -85,16 +97,22 @@ class Deliveries:
         self._outstanding[id(batch)] = batch
         self._records += count
         self._bytes += size_bytes
-        if self._records > self._records_max or self._bytes > self._bytes_max:
-            self._room.clear()
         batch.expected = count
         # The last report may have come before `expected` was set; then nobody else has noticed it.
         if batch.delivered == count:
             self.complete(batch)
 
     async def room(self) -> None:
-        """Wait until few enough records are undelivered to send more."""
-        await self._room.wait()
+        """Wait until few enough records are undelivered, and none for long, to send more."""
+        while self._is_full():
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    def _is_full(self) -> bool:
+        if self._records > self._records_max or self._bytes > self._bytes_max:
+            return True
+        oldest_s = self.oldest_sent_at_s
+        return oldest_s is not None and self._now_s() - oldest_s > self._age_max_s
 
     async def all_done(self) -> None:
         """Wait until everything sent before this call is delivered or given up."""
@@ -133,5 +151,4 @@ class Deliveries:
             self._bytes -= batch.size_bytes
             if not batch.future.done():
                 batch.future.set_result(None)
-        if self._records <= self._records_max and self._bytes <= self._bytes_max:
-            self._room.set()
+        self._fewer.set()
