@@ -68,27 +68,28 @@ EFFECTS = (
     ),
     # The order of effects in the join.
     Mutation(
-        "the changelog is written before the firings are delivered",
-        "1",
-        "roles/join.py",
-        "        if outgoing:\n            await",
-        "        self._writer.write(raw.partition, joined.changes[:])\n        if outgoing:\n            await",
-        MANY,
-    ),
-    Mutation(
         "the changelog does not wait for the firings",
         "1",
         "roles/join.py",
-        "            await self._writer.send_all(outgoing)",
-        "            self._writer.send_all(outgoing)",
+        "after=delivered)",
+        "after=None)",
+        MANY,
+    ),
+    Mutation(
+        "a record's changes overtake those of the one before",
+        "1",
+        "edges/faust/sequels.py",
+        "        if not self._waiting and sequel.is_due:",
+        "        if sequel.is_due:",
         MANY,
     ),
     Mutation(
         "the partition's record comes before the heads",
         "1",
         "stages/join.py",
-        "        changes: list[Change] = []\n        for head in changed:",
-        "        changes: list[Change] = [partition_change(self.offset, self.time_ms)]\n        for head in changed:",
+        "        changes: list[Change] = []\n        for name, head in changed.items():",
+        "        changes: list[Change] = [partition_change(self.offset, self.time_ms)]\n"
+        "        for name, head in changed.items():",
         MANY,
     ),
     Mutation(

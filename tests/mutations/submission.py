@@ -45,7 +45,7 @@ SUBMISSION = (
         "roles/firing_feed.py",
         "            self._released.pop(at.partition, None)\n",
         "",
-        SOME,
+        MANY,
     ),
     Mutation(
         "no ledger: the firings of the last 24 h are forgotten",

@@ -8,12 +8,12 @@ tested on a real Kafka, by `tests/system/test_faust_edge.py` and the chaos tests
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from headrace.edges.faust.app import Frame
 from headrace.edges.faust.fence import Fence, FenceExpired
-from headrace.edges.faust.fenced_producer import Outgoing
 from headrace.edges.faust.first_frame import first_frame
+from headrace.edges.faust.sequels import Delivered, Outgoing, Sequels
 from headrace.edges.faust.timing import Timing
 from headrace.model.errors import HeadraceError
 from headrace.roles.join import Decisions
@@ -27,6 +27,8 @@ from tests.simulation.process import Process
 from tests.simulation.world import NAMES, SESSIONS_S
 
 _COMMIT_INTERVAL_S = 1.0
+# Few, so that it happens that they are too many.
+_SEQUELS_MAX = 4
 
 
 class JoinModel:
@@ -39,6 +41,7 @@ class JoinModel:
         self._timing = timing
         self._fence = Fence(timing.fence_s, process.elapsed_s)
         self._producer = LoopProducer(process, timing.delivery_s, self._fence)
+        self._sequels = Sequels(self._fenced, process.fail, _SEQUELS_MAX)
         self._decisions = Decisions(NAMES, process.world.log.counts[NAMES.firings], self)
         self._states: dict[int, JoinState] = {}
         self._next: dict[int, int] = {}
@@ -49,15 +52,15 @@ class JoinModel:
 
     # What `Decisions` writes through, as production's `JoinApp`.
 
-    def send_all(self, records: Iterable[Outgoing]) -> asyncio.Future[None]:
+    def send_all(self, records: Iterable[Outgoing]) -> Delivered:
         """Send firings and dead letters."""
         return self._fenced(list(records))
 
-    def write(self, partition: int, changes: Iterable[Change]) -> asyncio.Future[None]:
-        """Write to the changelog."""
-        return self._fenced([Outgoing(NAMES.joins, partition, key, value) for key, value in changes])
+    def write(self, partition: int, changes: Iterable[Change], after: Delivered | None = None) -> None:
+        """Write to the changelog, once `after` is delivered."""
+        self._sequels.add(after, [Outgoing(NAMES.joins, partition, key, value) for key, value in changes])
 
-    def _fenced(self, records: list[Outgoing]) -> asyncio.Future[None]:
+    def _fenced(self, records: Sequence[Outgoing]) -> Delivered:
         try:
             return self._producer.send_all(records)
         except FenceExpired:
@@ -154,7 +157,8 @@ class JoinModel:
             entry = self._world.log.of(NAMES.matches, partition)[offset]
             self._process.step("taking a frame")
             frame = Frame(partition, offset, entry.time_ms, entry.key, entry.value)
-            await self._decisions.apply(self._states[partition], frame)
+            await self._sequels.room()
+            self._decisions.apply(self._states[partition], frame)
             await self._process.gate()
             self._next[partition] = self._done[partition] = offset + 1
 
@@ -175,6 +179,7 @@ class JoinModel:
             offsets = {**self._begun, **self._done}
             member = self._member
             self._process.step("waiting for the changelog")
+            await self._sequels.all_sent()
             await self._producer.barrier()
             asked_at_s = self._fence.now_s()
             self._process.step("committing")

@@ -15,7 +15,8 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from headrace.edges.faust.fence import Fence
-from headrace.edges.faust.fenced_producer import DeliveryFailed, Outgoing
+from headrace.edges.faust.fenced_producer import DeliveryFailed
+from headrace.edges.faust.sequels import Outgoing
 from tests.simulation.faults import Kind
 from tests.simulation.log import TopicPartition
 from tests.simulation.process import Process

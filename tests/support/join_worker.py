@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.edges.faust.app import Frame, JoinApp
-from headrace.edges.faust.fenced_producer import Outgoing
+from headrace.edges.faust.sequels import Outgoing
 
 POISON = "poison"
 GATE = "gate"
@@ -84,13 +84,13 @@ async def work(options: WorkerOptions) -> None:
         counts = state.counts
         for key in keys:
             counts[key] = counts.get(key, 0) + 1
-        await app.producer.send_all(
+        delivered = app.send_all(
             Outgoing(options.outputs, frame.partition, key.encode(), b"%d %d" % (counts[key], frame.offset))
             for key in keys
         )
         changes: list[tuple[bytes, bytes | None]] = [(key.encode(), b"%d" % counts[key]) for key in keys]
         state.offset = frame.offset
-        app.table.write(frame.partition, [*changes, (b"partition", b"%d" % frame.offset)])
+        app.write(frame.partition, [*changes, (b"partition", b"%d" % frame.offset)], after=delivered)
 
     app: JoinApp[ToyState] = JoinApp(
         properties=options.properties,

@@ -2,6 +2,8 @@
 
 For each record: decide everything, deliver all firings and dead letters, then write the changelog. The group's offset
 follows only once the changelog is delivered. A crash at any point leaves the state between two records, for every key.
+While the firings of one record are on their way the next is decided already; of a crash then remains what remains of
+one between two records, since what is decided anew is decided the same.
 """
 
 from __future__ import annotations
@@ -9,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from headrace.edges import metrics
 from headrace.edges.faust.app import Frame as RawFrame
 from headrace.edges.faust.app import JoinApp
-from headrace.edges.faust.fenced_producer import Outgoing
 from headrace.edges.faust.join_progress import JoinProgress
+from headrace.edges.faust.sequels import Delivered, Outgoing
 from headrace.model.dead_letter import DeadLetter, Reason, dead_letter
 from headrace.model.errors import RecordError
 from headrace.model.event import Position
@@ -39,11 +41,11 @@ COMMITTED_WITHIN_S = 30.0
 class JoinWriter(Protocol):
     """What decisions are made durable through: the join's producer and its table together."""
 
-    def send_all(self, records: Iterable[Outgoing]) -> Awaitable[None]:
+    def send_all(self, records: Iterable[Outgoing]) -> Delivered:
         """Send records in order; what is returned is done when all are delivered."""
 
-    def write(self, partition: int, changes: Iterable[Change]) -> object:
-        """Write changes of a partition's state to the changelog, in order, without waiting."""
+    def write(self, partition: int, changes: Iterable[Change], after: Delivered | None = None) -> None:
+        """Write changes of a partition's state to the changelog, in order, once `after` is done; without waiting."""
 
 
 class Decisions:
@@ -55,8 +57,8 @@ class Decisions:
         self._firing_partitions = firing_partitions
         self._writer = writer
 
-    async def apply(self, state: JoinState, raw: RawFrame) -> None:
-        """Apply one record; when this returns, its firings and dead letters are delivered, and its changes sent.
+    def apply(self, state: JoinState, raw: RawFrame) -> None:
+        """Apply one record: its firings and dead letters are sent, and its changes will be once those are delivered.
 
         Raises:
             HeadraceError: the record leaves a gap, or something may not be written; the process must start anew.
@@ -65,9 +67,8 @@ class Decisions:
         joined = state.apply(raw.offset, record)
         joined.dead_letters.extend(unreadable)
         outgoing = self._outgoing(joined)
-        if outgoing:
-            await self._writer.send_all(outgoing)
-        self._writer.write(raw.partition, joined.changes)
+        delivered = self._writer.send_all(outgoing) if outgoing else None
+        self._writer.write(raw.partition, joined.changes, after=delivered)
         _count(state, joined)
 
     def _outgoing(self, joined: Joined) -> list[Outgoing]:
@@ -112,7 +113,7 @@ class Joiner:
             matches_topic=names.matches,
             changelog_topic=names.joins,
             new_state=JoinState,
-            on_frame=lambda state, frame: self._decisions.apply(state, frame),
+            on_frame=self._apply,
             next_offset=lambda state: state.next_offset,
             output_topics=(names.firings, names.dead_letters),
             data_dir=data,
@@ -130,6 +131,9 @@ class Joiner:
     def progress(self) -> JoinProgress:
         """Return how the join is getting on."""
         return self._app.progress()
+
+    async def _apply(self, state: JoinState, frame: RawFrame) -> None:
+        self._decisions.apply(state, frame)
 
     async def _beat(self) -> None:
         started = False

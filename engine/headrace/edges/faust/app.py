@@ -17,10 +17,11 @@ from headrace.edges.faust.consumer import JoinConsumer, JoinTransport
 from headrace.edges.faust.context import JoinContext, JoinFaust
 from headrace.edges.faust.credentials import faust_settings
 from headrace.edges.faust.fence import Fence
-from headrace.edges.faust.fenced_producer import Fail, FencedProducer, Outgoing
+from headrace.edges.faust.fenced_producer import Fail, FencedProducer
 from headrace.edges.faust.first_frame import first_frame
 from headrace.edges.faust.join_progress import JoinProgress, ProgressMeter
 from headrace.edges.faust.recovery import JoinTableManager
+from headrace.edges.faust.sequels import Delivered, Outgoing
 from headrace.edges.faust.state_table import PartitionState, StateTable
 from headrace.edges.faust.timing import Timing
 from headrace.model.errors import HeadraceError, TopicError
@@ -93,7 +94,7 @@ class JoinApp(Generic[S]):
             changelog_topic: the states' topic; it exists, with as many partitions, and is compacted only.
             new_state: makes the empty state of a partition.
             on_frame: applies one frame to its partition's state. Whatever must be durable before the frame counts as
-                done, it has sent through `producer` or `table` by the time it returns.
+                done, it has handed to `producer` or `table` by the time it returns.
             data_dir: a directory for Faust, which keeps nothing of worth there.
             next_offset: tells from a restored state which frame it wants next, None where it cannot say. Without it
                 the group's committed offset decides.
@@ -169,13 +170,15 @@ class JoinApp(Generic[S]):
             watching.cancel()
         await self._stop(starting)
 
-    def send_all(self, records: Iterable[Outgoing]) -> asyncio.Future[None]:
+    def send_all(self, records: Iterable[Outgoing]) -> Delivered:
         """Send records, see `FencedProducer.send_all`."""
         return self.producer.send_all(records)
 
-    def write(self, partition: int, changes: Iterable[tuple[bytes, bytes | None]]) -> asyncio.Future[None]:
+    def write(
+        self, partition: int, changes: Iterable[tuple[bytes, bytes | None]], after: Delivered | None = None
+    ) -> None:
         """Write changes of a partition's state, see `StateTable.write`."""
-        return self.table.write(partition, changes)
+        self.table.write(partition, changes, after)
 
     def progress(self) -> JoinProgress:
         """Return how the join is getting on."""

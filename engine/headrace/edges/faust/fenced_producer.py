@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.edges.faust.fence import Fence
+from headrace.edges.faust.sequels import Delivered, Headers, Outgoing, Sequels
 from headrace.edges.kafka.deliveries import Deliveries
 from headrace.model.errors import HeadraceError, NoBrokerError, TopicError
 
-Headers = tuple[tuple[str, bytes], ...]
 Fail = Callable[[BaseException], None]
 """Ends the process at once; what it is called with says why."""
 
@@ -29,6 +29,8 @@ _PATIENCE_SHARE = 0.7
 _ROOM_SHARE = 0.1
 _OUTSTANDING_RECORDS_MAX = 50_000
 _OUTSTANDING_BYTES_MAX = 8 * 1024 * 1024
+# Sets of records that wait for others, of a frame each; enough to bridge the time that a delivery takes.
+_SEQUELS_MAX = 32
 # A frame's outputs are sent as a whole, so librdkafka's own bounds, which could refuse a record in the middle, are
 # out of reach; `room` holds the next frame back instead.
 _QUEUE_RECORDS_MAX = 10_000_000
@@ -43,16 +45,6 @@ _client_log.addFilter(lambda record: "enable.gapless.guarantee is experimental" 
 
 class DeliveryFailed(HeadraceError):
     """A record could not be delivered, or not in time; this process has to start anew."""
-
-
-class Outgoing(NamedTuple):
-    """One record to produce; `value` None is a tombstone."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
 
 
 class FencedProducer:
@@ -94,6 +86,7 @@ class FencedProducer:
             now_s=fence.now_s,
             on_failure=self._delivery_failed,
         )
+        self._sequels = Sequels(self.send_all, self._give_up, _SEQUELS_MAX)
         self._patience: asyncio.TimerHandle | None = None
 
     async def start(self, topics: Iterable[str] = ()) -> None:
@@ -142,11 +135,11 @@ class FencedProducer:
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> asyncio.Future[None]:
+    ) -> Delivered:
         """Send one record; see `send_all`."""
         return self.send_all((Outgoing(topic, partition, key, value, headers),))
 
-    def send_all(self, records: Iterable[Outgoing]) -> asyncio.Future[None]:
+    def send_all(self, records: Iterable[Outgoing]) -> Delivered:
         """Send records, in order, without waiting.
 
         Returns:
@@ -178,16 +171,25 @@ class FencedProducer:
         self._deliveries.add(batch, count, size)
         return batch.future
 
+    def send_after(self, after: Delivered | None, records: Sequence[Outgoing]) -> None:
+        """Send records once `after` is done and all that was sent so before is sent; see `send_all`.
+
+        Where they have to wait and may then not be sent any more, the process ends.
+        """
+        self._sequels.add(after, records)
+
     async def room(self) -> None:
         """Wait until few enough records are undelivered, and none for long, to send another frame's."""
+        await self._sequels.room()
         await self._deliveries.room()
 
     async def barrier(self) -> None:
-        """Wait until everything sent before this call is delivered.
+        """Wait until everything sent before this call is delivered, and what was to follow it.
 
         Raises:
             DeliveryFailed: something was not; the process ends.
         """
+        await self._sequels.all_sent()
         await self._deliveries.all_done()
         if self._failed:
             raise DeliveryFailed("records sent before could not be delivered.")
@@ -253,8 +255,9 @@ class FencedProducer:
             return
         self._patience = asyncio.get_running_loop().call_later(self._patience_s / 10, self._watch_patience)
 
-    def _give_up(self, failure: DeliveryFailed) -> None:
+    def _give_up(self, failure: BaseException) -> None:
         self._failed = True
+        self._sequels.give_up()
         self._deliveries.give_up(failure)
         self._fail(failure)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import faust
 from faust.types import EventT
 
-from headrace.edges.faust.fenced_producer import FencedProducer, Outgoing
+from headrace.edges.faust.fenced_producer import FencedProducer
+from headrace.edges.faust.sequels import Delivered, Outgoing
 from headrace.model.errors import HeadraceError
 
 
@@ -73,16 +73,23 @@ class StateTable(faust.Table[bytes, bytes], Generic[S]):
                 f"the state of partition {partition} was asked for, but this process does not hold that partition."
             ) from None
 
-    def write(self, partition: int, changes: Iterable[tuple[bytes, bytes | None]]) -> asyncio.Future[None]:
+    def write(
+        self, partition: int, changes: Iterable[tuple[bytes, bytes | None]], after: Delivered | None = None
+    ) -> None:
         """Write changes of the partition's state to the changelog, in order, without waiting.
 
-        The offsets of what caused them are committed only after they are delivered, so the future may be dropped.
+        The offsets of what caused them are committed only after they are delivered.
+
+        Args:
+            partition: the state's.
+            changes: keys, and values or None for a tombstone.
+            after: what must be delivered before.
 
         Raises:
             FenceExpired: nothing was written, and nothing may be written any more.
         """
         topic = self._changelog
-        return self._producer.send_all(Outgoing(topic, partition, key, value) for key, value in changes)
+        self._producer.send_after(after, [Outgoing(topic, partition, key, value) for key, value in changes])
 
     def drop_all(self) -> None:
         """Forget all states: their partitions were revoked, or are about to be recovered."""

@@ -1,0 +1,97 @@
+"""Sequels: records that may be sent only once others are delivered, in order, and without anybody waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes], ...]
+Delivered = asyncio.Future[None]
+"""Done when records are delivered."""
+
+
+class Outgoing(NamedTuple):
+    """One record to produce; `value` None is a tombstone."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class _Sequel:
+    after: Delivered | None
+    records: Sequence[Outgoing]
+    sent: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def is_due(self) -> bool:
+        return self.after is None or (
+            self.after.done() and not self.after.cancelled() and self.after.exception() is None
+        )
+
+
+class Sequels:
+    """A queue of them, for one event loop. None overtakes another, whatever each waits for."""
+
+    def __init__(
+        self, send: Callable[[Sequence[Outgoing]], object], fail: Callable[[BaseException], None], waiting_max: int
+    ) -> None:
+        """Prepare an empty queue.
+
+        Args:
+            send: sends records without waiting; it may refuse by raising.
+            fail: ends the process; told when `send` refuses what has waited.
+            waiting_max: how many may wait before `room` does.
+        """
+        self._send, self._fail, self._waiting_max = send, fail, waiting_max
+        self._waiting: deque[_Sequel] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, after: Delivered | None, records: Sequence[Outgoing]) -> None:
+        """Send records once `after` is done, and all that was added before is sent: perhaps at once.
+
+        Where `after` fails, they are never sent, and nothing is that was added behind them.
+        """
+        sequel = _Sequel(after, records)
+        if not self._waiting and sequel.is_due:
+            self._send(records)
+            return
+        self._waiting.append(sequel)
+        if after is not None:
+            after.add_done_callback(self._advance)
+
+    async def room(self) -> None:
+        """Wait until few enough wait to add another."""
+        while len(self._waiting) >= self._waiting_max:
+            await asyncio.wait([self._waiting[-self._waiting_max].sent])
+
+    async def all_sent(self) -> None:
+        """Wait until everything added before this call is sent."""
+        if self._waiting:
+            await asyncio.wait([self._waiting[-1].sent])
+
+    def give_up(self) -> None:
+        """Never send what waits, and let everybody go on who waits for it."""
+        for sequel in self._waiting:
+            if not sequel.sent.done():
+                sequel.sent.cancel()
+        self._waiting.clear()
+
+    def _advance(self, _: Delivered) -> None:
+        while self._waiting and self._waiting[0].is_due:
+            sequel = self._waiting[0]
+            try:
+                self._send(sequel.records)
+            except BaseException as error:
+                self._fail(error)
+                return
+            self._waiting.popleft()
+            sequel.sent.set_result(None)
