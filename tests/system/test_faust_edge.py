@@ -114,10 +114,11 @@ def test_a_commit_never_passes_a_changelog_record_that_was_not_delivered(run: Jo
 def test_behind_a_changelog_record_that_was_refused_nothing_is_written(run: JoinRun) -> None:
     run.create_topics(changelog={"max.message.bytes": "2000"})
     run.send(0, "small")
-    # The outputs topic takes this key, the changelog does not.
-    run.send(0, "x" * 4000)
-    run.send(0, "small")
     with run.worker() as worker:
+        run.wait_until_all_is_committed()
+        # The outputs topic takes this key, the changelog does not.
+        run.send(0, "x" * 4000)
+        run.send(0, "small")
         assert worker.wait_until_it_ends() == EXIT_STATUS
         assert "Message size too large" in worker.log_tail()
     assert run.committed()[0] <= 1

@@ -220,11 +220,21 @@ class JoinApp(Generic[S]):
             try:
                 await self.producer.room()
                 await self._on_frame(self.table.state_of(frame.partition), frame)
+            except asyncio.CancelledError as error:
+                self._fail(error)
+                raise
             except BaseException as error:
+                await self._finish_earlier()
                 self._fail(error)
                 raise
             self._meter.frame_applied()
             self._join.frame_done.set()
+
+    async def _finish_earlier(self) -> None:
+        """Finish the frames before one that cannot be applied: the next process may not come further either."""
+        with contextlib.suppress(HeadraceError, TimeoutError):
+            async with asyncio.timeout(self._join.timing.drain_s):
+                await self.producer.barrier()
 
     async def _watch(self) -> None:
         """End the process when it stands still: Faust can hang, and then it neither commits nor says so."""
