@@ -51,6 +51,14 @@ EFFECTS = (
         Test(_EDGE + "test_a_commit_never_passes_a_changelog_record_that_was_not_delivered"),
     ),
     Mutation(
+        "the join commits before the changes are sent that follow its firings",
+        "1",
+        "edges/faust/fenced_producer.py",
+        "        await self._sequels.all_sent()\n",
+        "",
+        Test(_EDGE + "test_a_commit_waits_for_what_follows_a_delivery_too"),
+    ),
+    Mutation(
         "a frame that raised is skipped (Faust's #315)",
         "2",
         "edges/faust/app.py",

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from headrace.edges.faust.app import EXIT_STATUS
+from headrace.edges.faust.fence import Fence
+from headrace.edges.faust.fenced_producer import FencedProducer
+from headrace.edges.faust.sequels import Outgoing
 from tests.support.join_run import PARTITIONS, JoinRun
 from tests.support.join_worker import GATE, POISON
 from tests.support.kafka import KafkaServer, SecureKafka
@@ -109,6 +112,24 @@ def test_a_commit_never_passes_a_changelog_record_that_was_not_delivered(run: Jo
         assert worker.wait_until_it_ends() == EXIT_STATUS
     assert len(run.outputs()) > 1
     assert run.committed() == {0: 1, 1: 0, 2: 0, 3: 0}
+
+
+async def test_a_commit_waits_for_what_follows_a_delivery_too(run: JoinRun, kafka: KafkaServer) -> None:
+    run.create_topics()
+    failures: list[BaseException] = []
+    fence = Fence(60.0)
+    fence.renew(fence.now_s())
+    client = {"bootstrap.servers": kafka.bootstrap_servers}
+    producer = FencedProducer(client, fence=fence, delivery_timeout_s=30.0, fail=failures.append)
+    await producer.start((run.topic("outputs"), run.topic("changelog")))
+    firings = producer.send(run.topic("outputs"), 0, b"firing", b"1 0")
+    producer.send_after(firings, [Outgoing(run.topic("changelog"), 0, b"head", b"1")])
+    assert not firings.done()
+    await producer.barrier()
+    assert producer.outstanding_records == 0
+    assert run.changelog()[0] == {"head": 1}
+    await producer.stop()
+    assert failures == []
 
 
 def test_behind_a_changelog_record_that_was_refused_nothing_is_written(run: JoinRun) -> None:

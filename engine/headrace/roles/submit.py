@@ -22,6 +22,7 @@ from headrace.model.event import Position
 from headrace.model.firing import Firing
 from headrace.model.run import Run, RunState
 from headrace.roles.attempt import LocalFlows, Startable, Started, TargetSystem, TryAgain
+from headrace.roles.complaints import Complaints
 from headrace.roles.crew import Crew
 from headrace.roles.firing_feed import FiringFeed, retry_of_record
 from headrace.roles.health import Health
@@ -55,6 +56,7 @@ class Submitter:
         """Submit to `kubernetes` and `local`."""
         self._names = edges.kafka.names
         self._clock = edges.clock
+        self._complaints = Complaints(edges.clock)
         self._producer = edges.producer
         self._kubernetes = kubernetes
         self._flows = LocalFlows()
@@ -228,8 +230,7 @@ class Submitter:
             await self._refuse(held, Refusal(Reason.REFUSED_BY_API, message))
             return
         delay_s = max(retry_delay_s(held.attempts, random.random()), outcome.after_s or 0.0)
-        if not retried or held.attempts in (2, 5, 10) or held.attempts % 20 == 0:
-            log.warning("firing %s of %s waits: %s", held.firing.id, held.firing.definition.trigger, outcome.message)
+        self._complaints.waits(held.firing.id, held.firing.definition.trigger, outcome.message)
         await self._hold(held, Why.RETRY, "retry", outcome.message, delay_s, retried)
 
     async def _hold(self, held: Held, why: Why, reason: str, message: str, delay_s: float, retried: bool) -> None:
