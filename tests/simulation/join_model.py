@@ -29,6 +29,7 @@ from tests.simulation.world import NAMES, SESSIONS_S
 _COMMIT_INTERVAL_S = 1.0
 # Few, so that it happens that they are too many.
 _SEQUELS_MAX = 4
+_SEQUELS_BYTES_MAX = 10_000
 
 
 class JoinModel:
@@ -41,7 +42,7 @@ class JoinModel:
         self._timing = timing
         self._fence = Fence(timing.fence_s, process.elapsed_s)
         self._producer = LoopProducer(process, timing.delivery_s, self._fence)
-        self._sequels = Sequels(self._fenced, process.fail, _SEQUELS_MAX)
+        self._sequels = Sequels(self._fenced, process.fail, waiting_max=_SEQUELS_MAX, bytes_max=_SEQUELS_BYTES_MAX)
         self._decisions = Decisions(NAMES, process.world.log.counts[NAMES.firings], self)
         self._states: dict[int, JoinState] = {}
         self._next: dict[int, int] = {}

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.edges.loopback_port import free_port
 from tests.support.engine import Engine
+from tests.support.exclusive import exclusive
 from tests.support.kafka import KafkaServer
 from tests.support.kube import KubeServer
 from tests.support.metaflow_cluster import ObjectStore
@@ -29,15 +30,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="module")
 def metaflow_engine(kafka: KafkaServer, kube: KubeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One process of each role, with Sensors and an ingress, that watches every namespace."""
+    """One process of each role, with Sensors and an ingress, that watches every namespace.
+
+    Of such engines there is one at a time: two that share the Sensors and the events would start the same Workflows,
+    and a test of what one of them makes would find what the other did.
+    """
     address = f"127.0.0.1:{free_port()}"
     running = new_engine(kafka, kube, tmp_path_factory.mktemp("engine"), HEADRACE_INGRESS_ADDRESS=address)
-    try:
-        running.start_and_wait("route", "join", "submit", "sync", "ingress")
-        yield running
-        running.stop()
-    finally:
-        running.abandon()
+    with exclusive(kube.kubeconfig_path.with_suffix(".sensors")):
+        try:
+            running.start_and_wait("route", "join", "submit", "sync", "ingress")
+            yield running
+            running.stop()
+        finally:
+            running.abandon()
 
 
 @pytest.fixture

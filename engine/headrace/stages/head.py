@@ -33,6 +33,10 @@ class UsedIds:
     """The newest time that was ever added."""
     dissolved: list[int] = field(default_factory=list)
     """Segments that the head's next record no longer names, and that can go after it."""
+    counted_before_ms: int = BEFORE_ALL_MS
+    """Up to which time `expired_count` counts."""
+    expired_count: int = 0
+    """Identities held that are older than that."""
 
     def add(self, event: Event) -> None:
         """Remember an event. One that came back after it had expired counts by its new time."""
@@ -42,7 +46,16 @@ class UsedIds:
             self.open_ids.append(identity)
         if known_ms is None or known_ms < event.time_ms:
             self.times[identity] = event.time_ms
+            self.expired_count += event.time_ms < self.counted_before_ms
+            self.expired_count -= known_ms is not None and known_ms < self.counted_before_ms
         self.newest_ms = max(self.newest_ms, event.time_ms)
+
+    def live_count(self, before_ms: int) -> int:
+        """Return how many identities held are not older than `before_ms`; they are counted once for each such time."""
+        if before_ms != self.counted_before_ms:
+            self.counted_before_ms = before_ms
+            self.expired_count = sum(time_ms < before_ms for time_ms in self.times.values())
+        return len(self.times) - self.expired_count
 
     def seal(self, ids_max: int) -> int:
         """Move the oldest `ids_max` open identities into a segment of their own and return its number."""
@@ -54,6 +67,7 @@ class UsedIds:
 
     def restore(self, number: int, rows: list[tuple[str, int]]) -> None:
         """Take in a sealed segment that was read back: identities and times."""
+        self._count_anew()
         self.segments[number] = tuple(identity for identity, _ in rows)
         for identity, time_ms in rows:
             self.times[identity] = max(time_ms, self.times.get(identity, BEFORE_ALL_MS))
@@ -65,6 +79,7 @@ class UsedIds:
 
     def expire(self, before_ms: int) -> list[int]:
         """Take out what is older than `before_ms`; return the numbers of the segments that went."""
+        self._count_anew()
         gone = [number for number in self.segments if self.segment_newest_ms(number) < before_ms]
         for number in gone:
             for identity in self.segments.pop(number):
@@ -81,10 +96,15 @@ class UsedIds:
 
         Needed where a horizon changes: under a longer one, what had expired would be known again if it was still held.
         """
+        self._count_anew()
         self.times = {identity: time_ms for identity, time_ms in self.times.items() if time_ms >= before_ms}
         self.open_ids = sorted(self.times, key=lambda identity: (self.times[identity], identity))
         self.dissolved.extend(self.segments)
         self.segments = {}
+
+    def _count_anew(self) -> None:
+        # Nothing is older than everything.
+        self.counted_before_ms, self.expired_count = BEFORE_ALL_MS, 0
 
     def take_dissolved(self) -> list[int]:
         """Return the dissolved segments, and forget them."""

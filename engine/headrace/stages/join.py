@@ -243,11 +243,14 @@ class JoinState:
 
     def _fire(self, head: Head, place: int, chosen: tuple[Event, ...], match: Match, joined: Joined) -> bool:
         definition = match.definition
-        if head.used is not None and len(head.used.times) >= bounds.USED_IDS_PER_KEY_MAX:
-            gone = head.used.expire(self._expired_before_ms(head))
-            joined.changes.extend(segment_tombstones(head, gone))
-        if head.used is not None and len(head.used.times) >= bounds.USED_IDS_PER_KEY_MAX:
-            message = f"one key has used {len(head.used.times)} events within its window; give the trigger a key"
+        used = head.used
+        if (
+            used is not None
+            and len(used.times) >= bounds.USED_IDS_PER_KEY_MAX
+            # What has expired may still be held, or held again after a restart, and must not decide anything.
+            and (count := used.live_count(self._expired_before_ms(head))) >= bounds.USED_IDS_PER_KEY_MAX
+        ):
+            message = f"one key has used {count} events within its window; give the trigger a key"
             _reject(match, Reason.TOO_MANY_USED, message, joined)
             return False
         _consume(head, place, chosen, definition.match)

@@ -21,10 +21,10 @@ class Sender:
         self.sent: list[str] = []
         self.failures: list[BaseException] = []
         self.refuses = False
-        self.sequels = Sequels(self._send, self.failures.append, waiting_max)
+        self.sequels = Sequels(self._send, self.failures.append, waiting_max=waiting_max, bytes_max=100)
 
-    def add(self, name: str, after: asyncio.Future[None] | None = None) -> None:
-        self.sequels.add(after, [Outgoing("topic", 0, name.encode(), b"")])
+    def add(self, name: str, after: asyncio.Future[None] | None = None, value: bytes = b"") -> None:
+        self.sequels.add(after, [Outgoing("topic", 0, name.encode(), value)])
 
     def _send(self, records: Sequence[Outgoing]) -> None:
         if self.refuses:
@@ -112,3 +112,17 @@ async def test_room_is_waited_for() -> None:
     gates[1].set_result(None)
     await waiting
     assert sender.sent == ["a", "b"]
+
+
+async def test_few_that_are_large_are_too_many() -> None:
+    sender, first = Sender(), gate()
+    sender.add("a", after=first, value=b"x" * 60)
+    await sender.sequels.room()
+    sender.add("b", value=b"x" * 60)
+    waiting = asyncio.create_task(sender.sequels.room())
+    await turn()
+    assert not waiting.done()
+    first.set_result(None)
+    await waiting
+    assert sender.sent == ["a", "b"]
+    await sender.sequels.room()

@@ -7,6 +7,8 @@ import pytest
 from headrace.model import bounds
 from headrace.model.dead_letter import Reason
 from headrace.model.frame import Frame, Match, Tick
+from headrace.stages import changelog
+from headrace.stages.head import UsedIds
 from headrace.stages.join import Joined, JoinState
 from tests.unit.stages.build import make_definition, make_event
 
@@ -69,6 +71,44 @@ def test_ids_that_a_key_has_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.pending_count == 1
     state.apply(state.offset + 1, Tick(103))
     assert outcome(arrive(state, "b", 4)) == (["a3 b4"], [])
+
+
+def test_ids_that_have_expired_do_not_count_as_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in memory, nor in a sealed segment that goes only as a whole, nor after a restart."""
+    monkeypatch.setattr(bounds, "USED_IDS_PER_KEY_MAX", 8)
+    monkeypatch.setattr(changelog, "OPEN_IDS_MAX", 3)
+    state, restarted = JoinState(0), JoinState(0)
+    for time_ms in (1, 2, 90, 91):
+        for joined in (arrive(state, "a", time_ms), arrive(state, "b", time_ms)):
+            for key, value in joined.changes:
+                restarted.restore(key, value)
+    assert outcome(arrive(state, "a", 92))[1] == []
+    assert outcome(arrive(state, "b", 92))[1] == [("b92", Reason.TOO_MANY_USED)]
+    for living in (state, restarted):
+        living.apply(living.next_offset or 0, Tick(150))
+        if living is restarted:
+            arrive(living, "a", 92)
+        assert outcome(arrive(living, "b", 93)) == (["a92 b93"], [])
+        arrive(living, "a", 94)
+        assert outcome(arrive(living, "b", 94)) == (["a94 b94"], [])
+        arrive(living, "a", 95)
+        assert outcome(arrive(living, "b", 95)) == ([], [("b95", Reason.TOO_MANY_USED)])
+
+
+def test_at_the_bound_ids_are_counted_once_for_each_join_time() -> None:
+    used = UsedIds()
+    for number in range(100):
+        used.add(make_event(f"e{number}", time_ms=number))
+    assert used.live_count(40) == 60
+    used.add(make_event("late", time_ms=39))
+    used.add(make_event("e0", time_ms=50))
+    used.add(make_event("new", time_ms=60))
+    assert used.live_count(40) == 62
+    assert used.live_count(60) == 41
+    used.expire(55)
+    assert used.live_count(60) == 41
+    used.rebuild(60)
+    assert (used.live_count(60), len(used.times)) == (41, 41)
 
 
 def test_bytes_of_a_firing(monkeypatch: pytest.MonkeyPatch) -> None:

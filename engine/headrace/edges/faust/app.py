@@ -224,8 +224,10 @@ class JoinApp(Generic[S]):
                 self._fail(error)
                 raise
             except BaseException as error:
-                await self._finish_earlier()
-                self._fail(error)
+                try:
+                    await self._finish_earlier()
+                finally:
+                    self._fail(error)
                 raise
             self._meter.frame_applied()
             self._join.frame_done.set()

@@ -86,7 +86,9 @@ class FencedProducer:
             now_s=fence.now_s,
             on_failure=self._delivery_failed,
         )
-        self._sequels = Sequels(self.send_all, self._give_up, _SEQUELS_MAX)
+        self._sequels = Sequels(
+            self.send_all, self._give_up, waiting_max=_SEQUELS_MAX, bytes_max=_OUTSTANDING_BYTES_MAX
+        )
         self._patience: asyncio.TimerHandle | None = None
 
     async def start(self, topics: Iterable[str] = ()) -> None:

@@ -27,6 +27,7 @@ class Outgoing(NamedTuple):
 class _Sequel:
     after: Delivered | None
     records: Sequence[Outgoing]
+    size_bytes: int
     sent: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -40,7 +41,12 @@ class Sequels:
     """A queue of them, for one event loop. None overtakes another, whatever each waits for."""
 
     def __init__(
-        self, send: Callable[[Sequence[Outgoing]], object], fail: Callable[[BaseException], None], waiting_max: int
+        self,
+        send: Callable[[Sequence[Outgoing]], object],
+        fail: Callable[[BaseException], None],
+        *,
+        waiting_max: int,
+        bytes_max: int,
     ) -> None:
         """Prepare an empty queue.
 
@@ -48,9 +54,12 @@ class Sequels:
             send: sends records without waiting; it may refuse by raising.
             fail: ends the process; told when `send` refuses what has waited.
             waiting_max: how many may wait before `room` does.
+            bytes_max: the same in bytes of keys and values, for all are sent at once when the first may be.
         """
-        self._send, self._fail, self._waiting_max = send, fail, waiting_max
+        self._send, self._fail = send, fail
+        self._waiting_max, self._bytes_max = waiting_max, bytes_max
         self._waiting: deque[_Sequel] = deque()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -60,18 +69,19 @@ class Sequels:
 
         Where `after` fails, they are never sent, and nothing is that was added behind them.
         """
-        sequel = _Sequel(after, records)
+        sequel = _Sequel(after, records, sum(len(each.key or b"") + len(each.value or b"") for each in records))
         if not self._waiting and sequel.is_due:
             self._send(records)
             return
         self._waiting.append(sequel)
+        self._bytes += sequel.size_bytes
         if after is not None:
             after.add_done_callback(self._advance)
 
     async def room(self) -> None:
-        """Wait until few enough wait to add another."""
-        while len(self._waiting) >= self._waiting_max:
-            await asyncio.wait([self._waiting[-self._waiting_max].sent])
+        """Wait until few enough wait, with few enough bytes, to add another."""
+        while len(self._waiting) >= self._waiting_max or self._bytes > self._bytes_max:
+            await asyncio.wait([self._waiting[0].sent])
 
     async def all_sent(self) -> None:
         """Wait until everything added before this call is sent."""
@@ -84,6 +94,7 @@ class Sequels:
             if not sequel.sent.done():
                 sequel.sent.cancel()
         self._waiting.clear()
+        self._bytes = 0
 
     def _advance(self, _: Delivered) -> None:
         while self._waiting and self._waiting[0].is_due:
@@ -94,4 +105,5 @@ class Sequels:
                 self._fail(error)
                 return
             self._waiting.popleft()
+            self._bytes -= sequel.size_bytes
             sequel.sent.set_result(None)
