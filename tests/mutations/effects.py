@@ -87,8 +87,8 @@ EFFECTS = (
         "a record's changes overtake those of the one before",
         "1",
         "edges/faust/sequels.py",
-        "        if not self._waiting and sequel.is_due:",
-        "        if sequel.is_due:",
+        "        if not self._waiting and _has_come(after):",
+        "        if _has_come(after):",
         MANY,
     ),
     Mutation(

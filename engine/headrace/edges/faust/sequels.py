@@ -30,12 +30,6 @@ class _Sequel:
     size_bytes: int
     sent: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    @property
-    def is_due(self) -> bool:
-        return self.after is None or (
-            self.after.done() and not self.after.cancelled() and self.after.exception() is None
-        )
-
 
 class Sequels:
     """A queue of them, for one event loop. None overtakes another, whatever each waits for."""
@@ -69,10 +63,10 @@ class Sequels:
 
         Where `after` fails, they are never sent, and nothing is that was added behind them.
         """
-        sequel = _Sequel(after, records, sum(len(each.key or b"") + len(each.value or b"") for each in records))
-        if not self._waiting and sequel.is_due:
+        if not self._waiting and _has_come(after):
             self._send(records)
             return
+        sequel = _Sequel(after, records, sum(len(each.key or b"") + len(each.value or b"") for each in records))
         self._waiting.append(sequel)
         self._bytes += sequel.size_bytes
         if after is not None:
@@ -97,7 +91,7 @@ class Sequels:
         self._bytes = 0
 
     def _advance(self, _: Delivered) -> None:
-        while self._waiting and self._waiting[0].is_due:
+        while self._waiting and _has_come(self._waiting[0].after):
             sequel = self._waiting[0]
             try:
                 self._send(sequel.records)
@@ -107,3 +101,7 @@ class Sequels:
             self._waiting.popleft()
             self._bytes -= sequel.size_bytes
             sequel.sent.set_result(None)
+
+
+def _has_come(after: Delivered | None) -> bool:
+    return after is None or (after.done() and not after.cancelled() and after.exception() is None)
