@@ -224,19 +224,9 @@ class JoinApp(Generic[S]):
                 self._fail(error)
                 raise
             except BaseException as error:
-                try:
-                    await self._finish_earlier()
-                finally:
-                    self._fail(error)
+                await self._join.fail_behind(error)
                 raise
-            self._meter.frame_applied()
-            self._join.frame_done.set()
-
-    async def _finish_earlier(self) -> None:
-        """Finish the frames before one that cannot be applied: the next process may not come further either."""
-        with contextlib.suppress(HeadraceError, TimeoutError):
-            async with asyncio.timeout(self._join.timing.drain_s):
-                await self.producer.barrier()
+            self._join.frame_applied(message.tp, message.offset)
 
     async def _watch(self) -> None:
         """End the process when it stands still: Faust can hang, and then it neither commits nor says so."""

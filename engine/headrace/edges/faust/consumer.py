@@ -129,7 +129,7 @@ class JoinConsumer(driver.Consumer):
             if not fetcher.should_stop:
                 raise
         except Exception as error:
-            self.app.join.fail(error)
+            await self.app.join.fail_behind(error, self._next_offset)
             raise
 
     async def _deliver(self, records: Records) -> None:
@@ -201,6 +201,7 @@ class JoinConsumer(driver.Consumer):
         await self.fetch_only(tps)
         self.refuse_stale(epoch)
         self._next_offset = dict(starts)
+        self.app.join.applied = dict(starts)
         for tp, offset in starts.items():
             self._acked[tp].clear()
             self._acked_index[tp].clear()

@@ -29,6 +29,8 @@ _PATIENCE_SHARE = 0.7
 _ROOM_SHARE = 0.1
 _OUTSTANDING_RECORDS_MAX = 50_000
 _OUTSTANDING_BYTES_MAX = 8 * 1024 * 1024
+# How long the report of a fatal error may take, once a send was refused because of it.
+_CAUSE_PATIENCE_S = 1.0
 # Sets of records that wait for others, of a frame each; enough to bridge the time that a delivery takes.
 _SEQUELS_MAX = 32
 # A frame's outputs are sent as a whole, so librdkafka's own bounds, which could refuse a record in the middle, are
@@ -87,7 +89,7 @@ class FencedProducer:
             on_failure=self._delivery_failed,
         )
         self._sequels = Sequels(
-            self.send_all, self._give_up, waiting_max=_SEQUELS_MAX, bytes_max=_OUTSTANDING_BYTES_MAX
+            self.send_all, self._sequel_refused, waiting_max=_SEQUELS_MAX, bytes_max=_OUTSTANDING_BYTES_MAX
         )
         self._patience: asyncio.TimerHandle | None = None
 
@@ -168,7 +170,11 @@ class FencedProducer:
                 size += (len(key) if key else 0) + (len(value) if value else 0)
         except (KafkaException, BufferError) as error:
             failure = DeliveryFailed(f"a record for topic {topic} was refused by Kafka's client: {error}.")
-            self._give_up(failure)
+            if _is_fatal(error):
+                # The client has failed before, and its report of that, which names the cause, is on its way.
+                asyncio.get_running_loop().call_later(_CAUSE_PATIENCE_S, self._give_up, failure)
+            else:
+                self._give_up(failure)
             raise failure from error
         self._deliveries.add(batch, count, size)
         return batch.future
@@ -257,11 +263,20 @@ class FencedProducer:
             return
         self._patience = asyncio.get_running_loop().call_later(self._patience_s / 10, self._watch_patience)
 
+    def _sequel_refused(self, error: BaseException) -> None:
+        # Whoever refuses a record gives up by itself, and knows when.
+        if not isinstance(error, DeliveryFailed):
+            self._give_up(error)
+
     def _give_up(self, failure: BaseException) -> None:
         self._failed = True
         self._sequels.give_up()
         self._deliveries.give_up(failure)
         self._fail(failure)
+
+
+def _is_fatal(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError._FATAL
 
 
 _CONSUMER_ONLY = (
