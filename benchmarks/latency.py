@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from benchmarks.parts import Parts
 from headrace.bench.figures import Figure
-from headrace.bench.ground import PAIR, SINGLE
-from headrace.bench.latency import latency
+from headrace.bench.latency import ARRIVALS, latency
 
 
 def measure(parts: Parts) -> Sequence[Figure]:
     """Measure the row."""
     with parts.ground() as ground:
         sets = parts.size(1000, 250)
-        return [figure for kind in (SINGLE, PAIR) for figure in latency(ground, kind, sets, parts.repetitions)]
+        return [figure for each in ARRIVALS for figure in latency(ground, each, sets, parts.repetitions)]

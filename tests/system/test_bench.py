@@ -41,7 +41,8 @@ def test_it_measures_and_removes_what_it_made(tenant: Tenant, tmp_path: Path) ->
     said = tenant.engine.cli("bench", *arguments).expect(0)
     written = json.loads(results.read_bytes())
     rows = [result["row"] for result in written["results"]]
-    assert rows == ["singles", "pairs", *["latency-single"] * 2, *["latency-pair"] * 2]
+    latencies = [row for name in ("single", "pair", "pair-at-once") for row in [f"latency-{name}"] * 2]
+    assert rows == ["singles", "pairs", *latencies]
     assert all(row in said.stdout for row in rows)
     assert all(result["ratio"] > 0 for result in written["results"])
     assert written["durability"]["read"]["acks"] == "all"

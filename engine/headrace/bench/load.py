@@ -47,15 +47,22 @@ class Load:
                 self._produce(topic, value)
         self._flush()
 
-    def steady(self, topics: Sequence[str], words: Sequence[str], rate_per_s: float) -> dict[str, float]:
-        """Publish the sets at a rate; return when (`time.monotonic`) each one's last event was published."""
+    def steady(
+        self, topics: Sequence[str], words: Sequence[str], rate_per_s: float, apart_s: float
+    ) -> dict[str, float]:
+        """Publish the sets at a rate, and the events of each set apart, which all come before the next set's.
+
+        Returns:
+            when (`time.monotonic`) each set's last event was published, by the set's word.
+        """
         sent_s: dict[str, float] = {}
         began_s = time.monotonic()
         for index, word in enumerate(words):
-            # A schedule: a late set does not shift those behind it.
-            time.sleep(max(0.0, began_s + index / rate_per_s - time.monotonic()))
             value = payload(word)
-            for topic in topics:
+            for number, topic in enumerate(topics):
+                # A schedule: a late event does not shift those behind it.
+                due_s = began_s + index / rate_per_s + number * apart_s
+                time.sleep(max(0.0, due_s - time.monotonic()))
                 sent_s[word] = time.monotonic()
                 self._produce(topic, value)
         self._flush()

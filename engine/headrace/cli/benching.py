@@ -87,14 +87,16 @@ def _check_roles(settings: Settings) -> None:
 
 
 def _load(rows: list[Row], sets: int, repetitions: int) -> str:
-    # Each row but latency, which has two kinds of sets, makes the sets once bare and once by Headrace.
-    kinds = sum(2 if row is Row.LATENCY else 1 for row in rows)
+    from headrace.bench.latency import ARRIVALS
+
+    # Each row but latency, in which sets arrive in several ways, makes the sets once bare and once by Headrace.
+    kinds = sum(len(ARRIVALS) if row is Row.LATENCY else 1 for row in rows)
     return f"some {2 * sets * repetitions * kinds:,} Workflows in all, and twice as many events"
 
 
 def _measure(row: Row, ground: Ground, sets: int, repetitions: int) -> list[Figure]:
     from headrace.bench.ground import PAIR, SINGLE
-    from headrace.bench.latency import latency
+    from headrace.bench.latency import ARRIVALS, latency
     from headrace.bench.sustained import sustained
 
     match row:
@@ -103,4 +105,4 @@ def _measure(row: Row, ground: Ground, sets: int, repetitions: int) -> list[Figu
         case Row.PAIRS:
             return [sustained(ground, PAIR, sets, repetitions)]
         case Row.LATENCY:
-            return [figure for kind in (SINGLE, PAIR) for figure in latency(ground, kind, sets, repetitions)]
+            return [figure for arrival in ARRIVALS for figure in latency(ground, arrival, sets, repetitions)]
