@@ -62,8 +62,8 @@ EFFECTS = (
         "a frame that raised is skipped (Faust's #315)",
         "2",
         "edges/faust/app.py",
-        "                self._fail(error)\n                raise\n            self._meter",
-        "                log.error('skipped: %s', error)\n            self._meter",
+        "                await self._join.fail_behind(error)\n                raise\n",
+        "                log.error('skipped: %s', error)\n",
         Test(_EDGE + "test_an_exception_in_a_frame_ends_the_process_and_the_frame_is_not_committed"),
     ),
     Mutation(
