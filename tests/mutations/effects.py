@@ -59,6 +59,14 @@ EFFECTS = (
         Test(_EDGE + "test_a_commit_waits_for_what_follows_a_delivery_too"),
     ),
     Mutation(
+        "a drain forgets the commit that it has waited for",
+        "1",
+        "edges/faust/consumer.py",
+        "        elif accepted:",
+        "        elif False:",
+        Test(_EDGE + "test_a_stop_amid_a_commit_commits_what_was_done_since"),
+    ),
+    Mutation(
         "a frame that raised is skipped (Faust's #315)",
         "2",
         "edges/faust/app.py",

@@ -12,11 +12,17 @@ import json
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
+
+from faust.types import TP
 
 from headrace.edges.faust.app import Frame, JoinApp
+from headrace.edges.faust.consumer import JoinConsumer, JoinTransport
+from headrace.edges.faust.consumer_thread import JoinConsumerThread
 from headrace.edges.faust.sequels import Outgoing
 
 POISON = "poison"
@@ -57,6 +63,43 @@ class WorkerOptions:
     resumes_from_state: bool = True
     # Whether a frame with the key GATE is not applied before SIGUSR1 has come.
     waits_at_gate: bool = False
+    # Whether the answer to a commit, one that moved some partition by two frames or more, is held until the worker is
+    # told to give its partitions back.
+    holds_an_answer: bool = False
+
+
+class SlowCoordinator(JoinConsumerThread):
+    """Holds one answer of the group's coordinator, as if it were slow."""
+
+    _committed: Mapping[TP, int] = {}
+    _has_held = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.answer = threading.Event()
+
+    async def commit_in_thread(self, offsets: Mapping[TP, int]) -> bool:
+        accepted = await super().commit_in_thread(offsets)
+        moved = [offset - before for tp, offset in offsets.items() if (before := self._committed.get(tp, 0)) > 0]
+        self._committed = {**self._committed, **offsets}
+        if not self._has_held and max(moved, default=0) >= 2:
+            self._has_held = True
+            # Set when the first partitions came.
+            self.answer.clear()
+            say(held={tp.partition: offset for tp, offset in offsets.items()})
+            await asyncio.to_thread(self.answer.wait)
+        return accepted
+
+
+class ImpatientConsumer(JoinConsumer):
+    """A consumer whose coordinator is slow."""
+
+    def _new_consumer_thread(self) -> JoinConsumerThread:
+        return SlowCoordinator(self, loop=self.loop, beacon=self.beacon)
+
+    async def stop_reading(self) -> None:
+        await super().stop_reading()
+        cast(SlowCoordinator, self._thread).answer.set()
 
 
 def say(**facts: object) -> None:
@@ -103,6 +146,8 @@ async def work(options: WorkerOptions) -> None:
         next_offset=ToyState.next_offset if options.resumes_from_state else None,
         output_topics=(options.outputs,),
     )
+    if options.holds_an_answer:
+        JoinTransport.Consumer = ImpatientConsumer
     reporting = asyncio.create_task(report(app))
     await app.run(stop)
     reporting.cancel()

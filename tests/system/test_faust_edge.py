@@ -13,7 +13,7 @@ from headrace.edges.faust.fenced_producer import FencedProducer
 from headrace.edges.faust.sequels import Outgoing
 from tests.support.join_run import PARTITIONS, JoinRun
 from tests.support.join_worker import GATE, POISON
-from tests.support.kafka import KafkaServer, SecureKafka
+from tests.support.kafka import KafkaServer, SecureKafka, wait_until
 
 
 @pytest.fixture
@@ -48,6 +48,20 @@ def test_after_a_clean_stop_nothing_is_replayed(run: JoinRun) -> None:
     run.assert_exact()
     outputs = run.outputs()
     assert len(outputs) == len(set(outputs))
+
+
+def test_a_stop_amid_a_commit_commits_what_was_done_since(run: JoinRun) -> None:
+    run.create_topics()
+    run.send_many(PARTITIONS)
+    with run.worker(holds_an_answer=True) as worker:
+        run.wait_until_all_is_committed()
+        run.send_many(40)
+        worker.wait_until_said(lambda facts: "held" in facts)
+        run.send_many(2 * PARTITIONS)
+        wait_until(lambda: len(run.outputs()) == 2 * (PARTITIONS + 40 + 2 * PARTITIONS), "all frames are applied")
+        worker.stop()
+    assert run.committed() == run.ends("matches")
+    run.assert_exact()
 
 
 def test_workers_share_the_partitions_and_take_them_over_with_their_states(run: JoinRun) -> None:

@@ -10,8 +10,10 @@ import sys
 import threading
 from dataclasses import replace
 
+from confluent_kafka import KafkaException
+
 from headrace.edges.kafka.topics import ensure_internal_topics
-from headrace.model.errors import SettingsError
+from headrace.model.errors import HeadraceError, SettingsError
 from headrace.roles.health import Health
 from headrace.roles.stopping import stop_on_signals
 from headrace.settings import Settings
@@ -54,6 +56,10 @@ def start_role(role: str, settings: Settings, *, if_wanted: bool = False) -> Non
                 asyncio.run(_run_sync(settings, health, if_wanted))
             case _:
                 raise SettingsError(f"there is no role {role}; there are {', '.join(ROLES)}")
+    except KafkaException as error:
+        # Most are met where they arise. What a group's callback asks while brokers come and go is not: the next process
+        # asks again.
+        raise HeadraceError(f"{role} cannot go on, for Kafka's client says: {error.args[0]}") from error
     finally:
         health.close()
     log.info("%s has stopped", role)

@@ -64,7 +64,8 @@ class Submitter:
         self._health = health
         self._waiting = Waiting()
         self._ledgers: dict[int, Ledger] = {}
-        self._active: set[str] = set()
+        self._attempts: dict[str, asyncio.Future[None]] = {}
+        """Attempts under way, by their firings; done when they end."""
         self._slots_reserved: set[str] = set()
         self._crew = Crew(TASKS_MAX, ROOM_MIN, edges.fail)
         self._runs: set[asyncio.Task[None]] = set()
@@ -151,18 +152,20 @@ class Submitter:
             await self._producer.send(self._names.dead_letters, 0, letter.id.encode(), letter.encode())
             self._feed.done(partition, offset)
             return
-        ledger = self._ledgers.setdefault(partition, Ledger())
-        if (
-            firing.id in self._active
-            or firing.id in self._waiting
-            or ledger.is_decided(firing.id, retry=bool(retry_of))
-        ):
+        # One firing may be read twice. As long as it is undecided, no offset of it must be released.
+        await self._attempt_ended(firing.id)
+        ledger = self._ledgers.get(partition)
+        if ledger is None:
+            # Given back meanwhile: its next owner reads this firing again.
+            return
+        if firing.id in self._waiting or ledger.is_decided(firing.id, retry=bool(retry_of)):
             metrics.SUBMISSIONS.labels("duplicate").inc()
         else:
             _, decided_ms = message.timestamp()
             held = Held(firing, partition, Why.RETRY, 0.0, 0, self._clock.now_ms(), decided_ms, retry_of)
             await self._submit(held, retried=False)
-        self._feed.done(partition, offset)
+        if partition in self._ledgers:
+            self._feed.done(partition, offset)
 
     def _try_waiting(self) -> None:
         if not len(self._waiting):
@@ -174,12 +177,18 @@ class Submitter:
 
     async def _submit(self, held: Held, retried: bool) -> None:
         firing = held.firing
-        self._active.add(firing.id)
+        await self._attempt_ended(firing.id)
+        ended = self._attempts[firing.id] = asyncio.get_running_loop().create_future()
         try:
             await self._try(held, retried)
         finally:
-            self._active.discard(firing.id)
+            del self._attempts[firing.id]
+            ended.set_result(None)
             self._slots_reserved.discard(firing.id)
+
+    async def _attempt_ended(self, firing_id: str) -> None:
+        while (attempt := self._attempts.get(firing_id)) is not None:
+            await attempt
 
     @property
     def _free_slots(self) -> int:

@@ -61,7 +61,7 @@ class Frame:
 
 def end_process(error: BaseException) -> NoReturn:
     """Log why, and end the process at once, without any clean-up that could still write or commit."""
-    log.critical("the join ends: %s", error, exc_info=error)
+    log.critical("this process ends: %s", error, exc_info=error)
     for handler in logging.getLogger().handlers:
         handler.flush()
     os._exit(EXIT_STATUS)
@@ -245,7 +245,7 @@ class JoinApp(Generic[S]):
                 )
             # A broker that is out of reach is waited for, and the fence sees to it that nothing is written.
             silent_s = shown.commit_age_s or 0.0
-            if shown.partitions and silent_s > self._stuck_after_s and not consumer.is_committing:
+            if shown.recovered and shown.partitions and silent_s > self._stuck_after_s and not consumer.is_committing:
                 raise JoinStuck(f"the join has not committed for {silent_s:.0f} s; this process starts anew.")
 
     def _start_offset(self, partition: int, committed: int | None, low: int, high: int) -> int:

@@ -208,7 +208,8 @@ class JoinConsumer(driver.Consumer):
             self._committed_offset[tp] = offset
         # Everything before the start is durable: it is in the recovered changelog, or was committed before. If the
         # group refuses, a rebalance is under way, and this start is repeated.
-        await self._commit_and_renew(starts)
+        if not await self._commit_and_renew(starts):
+            raise ReadingStopped
         self.refuse_stale(epoch)
 
     # Commits.
@@ -242,6 +243,10 @@ class JoinConsumer(driver.Consumer):
             if accepted:
                 self.app.join.fence.renew(asked_at_s)
                 self.app.join.meter.committed()
+        elif accepted:
+            # The drain goes on from here. Another start may have come in between, and lies further on.
+            for tp, offset in offsets.items():
+                self._committed_offset[tp] = max(offset, self._committed_offset[tp] or 0)
         return accepted
 
     # Rebalances and the end.
@@ -276,6 +281,8 @@ class JoinConsumer(driver.Consumer):
                 await app.join.frame_done.wait()
                 if app.join.fence.has_expired:
                     app.join.fence.check()
+                # Also where there is nothing to commit: nothing may be written once others own the partitions.
+                await app.join.producer.barrier()
                 await self.commit()
         except TimeoutError:
             app.join.fail(
@@ -284,7 +291,8 @@ class JoinConsumer(driver.Consumer):
                     f"{app.join.timing.drain_s:g} s: this process ends, and their next owner takes up what is durable."
                 )
             )
-        except HeadraceError as error:
+        except Exception as error:
+            # Whoever calls this in a rebalance would only log it.
             app.join.fail(error)
         finally:
             app.join.fence.close()

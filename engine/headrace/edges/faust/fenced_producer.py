@@ -80,7 +80,8 @@ class FencedProducer:
         self._producer: Producer | None = None
         self._poller: threading.Thread | None = None
         self._stopping = False
-        self._failed = False
+        # Set at a failure, in the thread that learns of it; given up is what follows, in the loop's.
+        self._failed = self._has_given_up = False
         self._deliveries = Deliveries(
             records_max=_OUTSTANDING_RECORDS_MAX,
             bytes_max=_OUTSTANDING_BYTES_MAX,
@@ -89,7 +90,7 @@ class FencedProducer:
             on_failure=self._delivery_failed,
         )
         self._sequels = Sequels(
-            self.send_all, self._sequel_refused, waiting_max=_SEQUELS_MAX, bytes_max=_OUTSTANDING_BYTES_MAX
+            self.send_all, self._give_up, waiting_max=_SEQUELS_MAX, bytes_max=_OUTSTANDING_BYTES_MAX
         )
         self._patience: asyncio.TimerHandle | None = None
 
@@ -152,13 +153,17 @@ class FencedProducer:
 
         Raises:
             FenceExpired: nothing was sent, and nothing may be sent any more.
-            DeliveryFailed: Kafka's client refused a record; the process ends.
+            DeliveryFailed: Kafka's client refused a record; the process ends. Where it refuses because of an earlier
+                record, the future tells instead, once that record's report has told the cause.
         """
         self._fence.check()
         producer = self._producer
-        if producer is None or self._failed:
+        if producer is None or self._has_given_up:
             raise DeliveryFailed("a record was not sent, because the producer has stopped or failed: start anew.")
         batch = self._deliveries.new_batch()
+        if self._failed:
+            self._deliveries.add(batch, 1, 0)
+            return batch.future
         produce, report, count, size = producer.produce, batch.report, 0, 0
         try:
             for topic, partition, key, value, headers in records:
@@ -170,12 +175,12 @@ class FencedProducer:
                 size += (len(key) if key else 0) + (len(value) if value else 0)
         except (KafkaException, BufferError) as error:
             failure = DeliveryFailed(f"a record for topic {topic} was refused by Kafka's client: {error}.")
-            if _is_fatal(error):
-                # The client has failed before, and its report of that, which names the cause, is on its way.
-                asyncio.get_running_loop().call_later(_CAUSE_PATIENCE_S, self._give_up, failure)
-            else:
+            if not _is_fatal(error):
                 self._give_up(failure)
-            raise failure from error
+                raise failure from error
+            # The client has failed before, and its report of that, which names the cause, is on its way.
+            asyncio.get_running_loop().call_later(_CAUSE_PATIENCE_S, self._give_up, failure)
+            count += 1
         self._deliveries.add(batch, count, size)
         return batch.future
 
@@ -263,13 +268,10 @@ class FencedProducer:
             return
         self._patience = asyncio.get_running_loop().call_later(self._patience_s / 10, self._watch_patience)
 
-    def _sequel_refused(self, error: BaseException) -> None:
-        # Whoever refuses a record gives up by itself, and knows when.
-        if not isinstance(error, DeliveryFailed):
-            self._give_up(error)
-
     def _give_up(self, failure: BaseException) -> None:
-        self._failed = True
+        if self._has_given_up:
+            return
+        self._failed = self._has_given_up = True
         self._sequels.give_up()
         self._deliveries.give_up(failure)
         self._fail(failure)

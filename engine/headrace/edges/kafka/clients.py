@@ -20,7 +20,12 @@ Place = tuple[str, int]
 REQUEST_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 0.5
 _SETTLE_INTERVAL_S = 0.05
-_LEADER_SETTLES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+# A broker that has just started may not know yet what it leads, nor which partitions there are.
+_LEADER_SETTLES = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._UNKNOWN_PARTITION,
+)
 _PRODUCER_ONLY = ("acks", "linger.", "delivery.", "enable.idempotence", "queue.buffering.", "batch.", "message.")
 
 
