@@ -148,8 +148,8 @@ class FiringFeed:
             self._handovers[at.partition] = Handover()
         self._crossing.back(self._owner.assigned(ledgers))
         client.incremental_assign(committed)
-        if self._holding_back:
-            client.pause(committed)
+        # Both ways: a partition that was given up while it was paused comes back paused.
+        (client.pause if self._holding_back else client.resume)(committed)
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {at.partition for at in partitions}
