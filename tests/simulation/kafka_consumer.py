@@ -117,7 +117,6 @@ class SimConsumer:
             at = (place.topic, place.partition)
             self._positions.pop(at, None)
             self._stored.pop(at, None)
-            self._paused.discard(at)
             self._told_end.discard(at)
 
     def assignment(self) -> list[TopicPartition]:
