@@ -4,14 +4,13 @@ A cold build compiles all of kube-apiserver and etcd, which takes minutes. Run t
 ahead of the tests: ``python -m tests.support.kube_binary`` prints the binary's path.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.exclusive import exclusive
 
 SOURCE_DIRECTORY = Path(__file__).resolve().parent.parent / "apiserver"
 
@@ -42,19 +41,11 @@ def ensure_binary() -> Path:
             "The tests need a Kubernetes API server: install Go 1.26 or newer to build one, or start Docker to run k3s."
         )
     binary.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(binary.with_name("apiserver.lock")):
+    # Of two test runs one builds, and the other waits for it.
+    with exclusive(binary.with_name("apiserver.lock")):
         if not binary.exists():
             _build(binary)
     return binary
-
-
-@contextmanager
-def _exclusive(lock_file: Path) -> Iterator[None]:
-    """Hold a lock between processes, so that of two test runs one builds and the other waits for it."""
-    with lock_file.open("w") as handle:
-        # The lock goes with the open file, so a run that is killed while it builds leaves none behind.
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _build(binary: Path) -> None:
